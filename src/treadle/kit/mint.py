@@ -1,0 +1,28 @@
+"""Fresh identifiers: version 7 UUIDs (RFC 9562), in the order of their creation."""
+
+import os
+import time
+import uuid
+
+_last_millis = 0
+_counter = 0
+
+
+def new_id() -> str:
+    """A new version 7 UUID; ids minted by one process sort in the order of their creation.
+
+    Within one millisecond the twelve bits after the version count up (RFC 9562, method 1); a burst
+    of more than 4096 borrows from the next millisecond.
+    """
+    global _last_millis, _counter  # noqa: PLW0603 - one counter per process is the point
+    millis = max(time.time_ns() // 1_000_000, _last_millis)
+    if millis == _last_millis:
+        _counter += 1
+        if _counter > 0xFFF:
+            millis, _counter = millis + 1, 0
+    else:
+        _counter = 0
+    _last_millis = millis
+    value = (millis & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | _counter << 64
+    value |= 0b10 << 62 | int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)
+    return str(uuid.UUID(int=value))
