@@ -1,8 +1,8 @@
 """Bounded queues whose overflow policy is part of their type.
 
 `Mailbox` refuses when full (the sender must say what then happens). `Outbox` is what a connection
-writes from: replies and requests always enter, droppable messages are counted instead of stored once
-the bound is reached. Neither is thread-safe.
+writes from: replies and requests always enter, droppable messages are counted instead of stored
+once the bound is reached. Neither is thread-safe.
 """
 
 import asyncio

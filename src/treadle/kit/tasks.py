@@ -1,9 +1,9 @@
 """Background tasks that have a name, an owner and an end.
 
-A `TaskScope` belongs to one object (a connection, a thread, a server). What it starts it also ends:
-`close` cancels what still runs and waits for it, within a deadline. A task that fails is reported to
-the scope's owner and does not take its siblings down; where siblings must fall together, use
-`asyncio.TaskGroup` directly.
+A `TaskScope` belongs to one object (a connection, a thread, a server). What it starts it also
+ends: `close` cancels what still runs and waits for it, within a deadline. A task that fails is
+reported to the scope's owner and does not take its siblings down; where siblings must fall
+together, use `asyncio.TaskGroup` directly.
 """
 
 import asyncio

@@ -1,0 +1,101 @@
+"""The port to tools: what the model can call, and what a call may use while it runs.
+
+A tool describes itself to the model, runs one call, and reports the items a person sees. It knows
+neither the turn loop nor any client; whatever else it needs arrives in its context.
+"""
+
+from typing import Any, Protocol
+
+import msgspec
+
+from treadle.domain.items import ThreadItem
+from treadle.domain.policy import Settings
+from treadle.engine.sandbox.launch_plan import Sandbox
+from treadle.kit.clock import Clock
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One call as the model made it."""
+
+    name: str
+    call_id: str
+    arguments: str
+    """JSON text of a function call, or the free text of a custom tool call."""
+    custom: bool = False
+    namespace: str | None = None
+
+
+class ToolOutput(msgspec.Struct, frozen=True, kw_only=True):
+    """What goes back to the model; `content` replaces `text` when it has several parts."""
+
+    text: str = ""
+    content: list[dict[str, Any]] | None = None
+    success: bool = True
+
+
+class Reporter(Protocol):
+    """Tells watchers about the items of one call, and keeps the finished ones."""
+
+    def started(self, item: ThreadItem) -> None:
+        """An item appeared."""
+        ...
+
+    def output(self, item_id: str, delta: str) -> None:
+        """A running command said something."""
+        ...
+
+    def completed(self, item: ThreadItem) -> None:
+        """The item is final; exactly once per started item."""
+        ...
+
+    def diff_changed(self) -> None:
+        """Files changed; the turn's diff is due to be told again."""
+        ...
+
+    def plan_updated(self, explanation: str | None, plan: list[dict[str, Any]]) -> None:
+        """The agent's plan changed."""
+        ...
+
+
+class FileJournal(Protocol):
+    """Remembers how files looked before the turn touched them, for the turn's diff."""
+
+    def before_change(self, path: str) -> None:
+        """Call before writing or removing `path` (absolute)."""
+        ...
+
+
+class ToolContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What one call may use."""
+
+    thread_id: str
+    turn_id: str
+    settings: Settings
+    sandbox: Sandbox
+    env: dict[str, str]
+    """The environment commands start with, already filtered by policy."""
+    clock: Clock
+    reporter: Reporter
+    journal: FileJournal
+
+
+class Tool(Protocol):
+    """Something the model can call."""
+
+    @property
+    def name(self) -> str:
+        """The name the model calls it by."""
+        ...
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """Its description for the model, in the Responses API's `tools` form."""
+        ...
+
+    async def run(self, call: ToolCall, context: ToolContext) -> ToolOutput:
+        """Carry out one call.
+
+        Bad arguments and failures become an output the model can act on. On cancellation the tool
+        leaves no process behind and completes the items it started, then re-raises.
+        """
+        ...
