@@ -1,0 +1,81 @@
+"""Parameters and results of `config/*`, `model/*` and `account/*`."""
+
+from typing import Any, Literal
+
+from treadle.domain.items import Shape
+from treadle.wire.protocol.numbers import U32
+
+
+class ConfigReadParams(Shape, kw_only=True):
+    """Parameters of `config/read`."""
+
+    include_layers: bool = False
+    cwd: str | None = None
+
+
+class ConfigReadResult(Shape, kw_only=True, omit_defaults=True):
+    """The configuration in force (snake_case keys) and where each value came from."""
+
+    config: dict[str, Any]
+    origins: dict[str, Any]
+    layers: list[dict[str, Any]] | None = None
+
+
+class ConfigEdit(Shape, kw_only=True):
+    """One change of one key."""
+
+    key_path: str
+    value: Any
+    merge_strategy: Literal["replace", "upsert"]
+
+
+class ConfigValueWriteParams(ConfigEdit, kw_only=True):
+    """Parameters of `config/value/write`."""
+
+    file_path: str | None = None
+    expected_version: str | None = None
+
+
+class ConfigBatchWriteParams(Shape, kw_only=True):
+    """Parameters of `config/batchWrite`."""
+
+    edits: list[ConfigEdit]
+    file_path: str | None = None
+    expected_version: str | None = None
+    reload_user_config: bool = False
+
+
+class ConfigRequirementsResult(Shape, kw_only=True):
+    """What an administrator requires; null without such a policy."""
+
+    requirements: dict[str, Any] | None = None
+    supports_independent_speed_modes: bool = True
+
+
+class ModelListParams(Shape, kw_only=True):
+    """Parameters of `model/list`."""
+
+    limit: U32 | None = None
+    cursor: str | None = None
+    include_hidden: bool | None = None
+    model_provider: str | None = None
+
+
+class ModelListResult(Shape, kw_only=True):
+    """A page of models."""
+
+    data: list[dict[str, Any]]
+    next_cursor: str | None = None
+
+
+class AccountReadParams(Shape, kw_only=True):
+    """Parameters of `account/read`."""
+
+    refresh_token: bool = False
+
+
+class AccountReadResult(Shape, kw_only=True):
+    """The account in use, null without one."""
+
+    account: dict[str, Any] | None = None
+    requires_openai_auth: bool = False

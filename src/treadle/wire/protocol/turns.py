@@ -1,0 +1,60 @@
+"""Parameters and results of `turn/*`."""
+
+from typing import Any
+
+from treadle.domain.items import Shape, UserInput
+from treadle.domain.policy import ApprovalPolicy, SandboxPolicy
+from treadle.domain.turns import Turn
+
+
+class TurnStartParams(Shape, kw_only=True):
+    """Parameters of `turn/start`; overrides stick to the thread."""
+
+    thread_id: str
+    input: list[UserInput]
+    client_user_message_id: str | None = None
+    cwd: str | None = None
+    model: str | None = None
+    effort: str | None = None
+    summary: str | None = None
+    approval_policy: ApprovalPolicy | None = None
+    approvals_reviewer: str | None = None
+    sandbox_policy: SandboxPolicy | None = None
+    permissions: Any = None
+    service_tier: str | None = None
+    personality: str | None = None
+    collaboration_mode: dict[str, Any] | None = None
+    environments: list[Any] | None = None
+    runtime_workspace_roots: list[str] | None = None
+    output_schema: Any = None
+    turn_trigger: str | None = None
+    additional_context: dict[str, Any] | None = None
+    responsesapi_client_metadata: dict[str, Any] | None = None
+
+
+class TurnStartResult(Shape, kw_only=True):
+    """The turn that now runs."""
+
+    turn: Turn
+
+
+class TurnInterruptParams(Shape, kw_only=True):
+    """Parameters of `turn/interrupt`; an empty turn id means whatever runs."""
+
+    thread_id: str
+    turn_id: str
+
+
+class TurnSteerParams(Shape, kw_only=True):
+    """Parameters of `turn/steer`."""
+
+    thread_id: str
+    expected_turn_id: str
+    input: list[UserInput]
+    client_user_message_id: str | None = None
+
+
+class TurnSteerResult(Shape, kw_only=True):
+    """The turn that took the input."""
+
+    turn_id: str

@@ -1,0 +1,183 @@
+"""Standard input and output as a channel: one message a line.
+
+Claims file descriptors 0 and 1 for itself: a stray `print` anywhere in the process goes to standard
+error and cannot corrupt the wire, and children inherit neither. Works on pipes, sockets and
+terminals through the event loop, and on plain files through a thread.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from treadle.wire.transport.channel import ChannelClosed
+from treadle.wire.transport.framing import LineSplitter
+
+LINE_LIMIT_BYTES = 256 << 20
+"""Longest line taken; a turn's input alone may be a megabyte of text plus inline images."""
+
+_PAUSE_AT_FRAMES = 4096
+
+
+class _Lines(asyncio.Protocol):
+    """Feeds the splitter and wakes the reader."""
+
+    def __init__(self) -> None:
+        self._splitter = LineSplitter(LINE_LIMIT_BYTES)
+        self.frames: list[bytes] = []
+        self.wake = asyncio.Event()
+        self.ended = False
+        self._transport: asyncio.ReadTransport | None = None
+        self._paused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.ReadTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.frames += self._splitter.feed(data)
+        if len(self.frames) > _PAUSE_AT_FRAMES and self._transport and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        self.wake.set()
+
+    def eof_received(self) -> None:
+        self.finish()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self.finish()
+
+    def finish(self) -> None:
+        if not self.ended:
+            self.frames += self._splitter.end()
+        self.ended = True
+        self.wake.set()
+
+    def take(self) -> list[bytes]:
+        frames, self.frames = self.frames, []
+        self.wake.clear()
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        return frames
+
+
+class _Flow(asyncio.Protocol):
+    """Knows whether the write side has room."""
+
+    def __init__(self) -> None:
+        self.room = asyncio.Event()
+        self.room.set()
+        self.lost = False
+
+    def pause_writing(self) -> None:
+        self.room.clear()
+
+    def resume_writing(self) -> None:
+        self.room.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self.lost = True
+        self.room.set()
+
+
+class StdioChannel:
+    """The process's own standard streams; make it with `claim_stdio`."""
+
+    def __init__(
+        self, lines: _Lines, write: Callable[[bytes], None], flow: _Flow, close: Callable[[], Any]
+    ) -> None:
+        self._lines = lines
+        self._write = write
+        self._flow = flow
+        self._close = close
+
+    async def receive(self) -> list[bytes]:
+        """The next lines; empty at end of input."""
+        while not self._lines.frames and not self._lines.ended:
+            await self._lines.wake.wait()
+        return self._lines.take()
+
+    async def send(self, frames: list[bytes]) -> None:
+        """Write frames as lines; raises ChannelClosed when nobody reads any more."""
+        if self._flow.lost:
+            raise ChannelClosed
+        frames.append(b"")
+        try:
+            self._write(b"\n".join(frames))
+        except OSError as error:
+            self._flow.lost = True
+            raise ChannelClosed from error
+        await self._flow.room.wait()
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until what was written has left the process, for at most `seconds`."""
+
+    async def close(self) -> None:
+        """Flush and give the streams up."""
+        await self._close()
+
+
+async def claim_stdio() -> StdioChannel:
+    """Take over standard input and output of this process."""
+    loop = asyncio.get_running_loop()
+    read_fd, write_fd = _claim_descriptors()
+    lines, flow = _Lines(), _Flow()
+    try:
+        reader, _ = await loop.connect_read_pipe(lambda: lines, os.fdopen(read_fd, "rb", 0))
+    except (ValueError, OSError):
+        reader = None
+        _read_in_thread(loop, read_fd, lines)
+    try:
+        writer, _ = await loop.connect_write_pipe(lambda: flow, os.fdopen(write_fd, "wb", 0))
+    except (ValueError, OSError):
+        return StdioChannel(lines, lambda data: _write_all(write_fd, data), flow, _nothing)
+    writer.set_write_buffer_limits(high=1 << 18)
+
+    async def close() -> None:
+        if reader is not None:
+            reader.close()
+        # The transport flushes its buffer before it closes; wait for that, but not for ever.
+        writer.close()
+        deadline = loop.time() + 2.0
+        while not flow.lost and loop.time() < deadline:
+            await asyncio.sleep(0)
+            if writer.get_write_buffer_size() == 0 and writer.is_closing():
+                break
+            await asyncio.sleep(0.001)
+
+    return StdioChannel(lines, writer.write, flow, close)
+
+
+async def _nothing() -> None:
+    """Nothing to close: plain files were written through."""
+
+
+def _claim_descriptors() -> tuple[int, int]:
+    read_fd, write_fd = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return read_fd, write_fd
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _read_in_thread(loop: asyncio.AbstractEventLoop, fd: int, lines: _Lines) -> None:
+    """Plain files cannot be polled; read them in a thread that ends with the file."""
+
+    def read() -> None:
+        while data := os.read(fd, 1 << 16):
+            loop.call_soon_threadsafe(lines.data_received, data)
+        loop.call_soon_threadsafe(lines.finish)
+
+    loop.run_in_executor(None, read)
