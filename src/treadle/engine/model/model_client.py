@@ -5,7 +5,7 @@ adapter for another API translates at its own edge. Wrappers (retry, cassette) i
 interface around another client. Owns no HTTP, no retry policy and no meaning of items.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
 import msgspec
@@ -160,7 +160,7 @@ class ModelError(Exception):
 class ModelClient(Protocol):
     """A model behind some provider."""
 
-    def stream(self, request: ModelRequest) -> AsyncIterator[list[ModelEvent]]:
+    def stream(self, request: ModelRequest) -> AsyncGenerator[list[ModelEvent], None]:
         """Send `request`; yield what arrives, in batches as the network delivered it.
 
         The last event of the last batch is `ResponseCompleted`. Closing the iterator early ends

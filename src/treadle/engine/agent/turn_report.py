@@ -1,0 +1,140 @@
+"""Writes down and announces what happens in a turn.
+
+The one place where the items, context and usage of a turn become records and events. The tools'
+`Reporter`. Decides nothing: the loop and the tools say what happened.
+"""
+
+from typing import Any, Protocol
+
+from treadle.domain.events import (
+    DiffUpdated,
+    ErrorRaised,
+    ItemCompleted,
+    ItemStarted,
+    PlanUpdated,
+    TextDelta,
+    UsageUpdated,
+)
+from treadle.domain.items import AgentMessage, ThreadItem
+from treadle.domain.records import ItemDone, ModelItem, ThreadRecord, UsageRecorded
+from treadle.domain.turns import ThreadTokenUsage, TokenUsage, TurnError
+from treadle.engine.agent.agent_thread import AgentThread
+from treadle.engine.tools.tool import FileJournal
+
+
+class TurnJournal(FileJournal, Protocol):
+    """Remembers files before the turn changes them, and tells the difference."""
+
+    def diff(self) -> str:
+        """All changes of the turn so far as one git-style diff; empty without any."""
+        ...
+
+
+class TurnReport:
+    """The record keeper of one turn."""
+
+    def __init__(self, thread: AgentThread, turn_id: str, journal: TurnJournal) -> None:
+        self._thread = thread
+        self._turn_id = turn_id
+        self._journal = journal
+        self._started: dict[str, int] = {}
+        self._diff = ""
+        self.last_message: AgentMessage | None = None
+
+    def record(self, record: ThreadRecord) -> None:
+        """Append a record to the thread's log."""
+        record.at = self._thread.clock.now()
+        self._thread.log.append([record])
+
+    def keep(self, item: dict[str, Any]) -> None:
+        """Add an item to the model's context, in memory and in the log."""
+        self._thread.context.append(item)
+        self.record(ModelItem(item=item, turn_id=self._turn_id))
+
+    def _now_ms(self) -> int:
+        return int(self._thread.clock.now() * 1000)
+
+    def started(self, item: ThreadItem) -> None:
+        """An item appeared."""
+        at_ms = self._now_ms()
+        self._started[item.id] = at_ms
+        self._thread.announcer.publish(
+            ItemStarted(
+                thread_id=self._thread.thread_id, turn_id=self._turn_id, item=item, at_ms=at_ms
+            )
+        )
+
+    def output(self, item_id: str, delta: str) -> None:
+        """A running command said something."""
+        self._thread.announcer.publish(
+            TextDelta(
+                thread_id=self._thread.thread_id,
+                turn_id=self._turn_id,
+                item_id=item_id,
+                delta=delta,
+                channel="item/commandExecution/outputDelta",
+            )
+        )
+
+    def completed(self, item: ThreadItem) -> None:
+        """An item is final: into the log first, then announced."""
+        at_ms = self._now_ms()
+        if isinstance(item, AgentMessage):
+            self.last_message = item
+        self.record(
+            ItemDone(
+                turn_id=self._turn_id,
+                item=item,
+                started_at_ms=self._started.pop(item.id, at_ms),
+                completed_at_ms=at_ms,
+            )
+        )
+        self._thread.announcer.publish(
+            ItemCompleted(
+                thread_id=self._thread.thread_id, turn_id=self._turn_id, item=item, at_ms=at_ms
+            )
+        )
+
+    def diff_changed(self) -> None:
+        """Tell the turn's diff, if it is another than the one told last."""
+        diff = self._journal.diff()
+        if diff == self._diff:
+            return
+        self._diff = diff
+        self._thread.announcer.publish(
+            DiffUpdated(thread_id=self._thread.thread_id, turn_id=self._turn_id, diff=diff)
+        )
+
+    def plan_updated(self, explanation: str | None, plan: list[dict[str, Any]]) -> None:
+        """The agent's plan changed."""
+        self._thread.announcer.publish(
+            PlanUpdated(
+                thread_id=self._thread.thread_id,
+                turn_id=self._turn_id,
+                explanation=explanation,
+                plan=plan,
+            )
+        )
+
+    def used(self, usage: TokenUsage) -> None:
+        """A response used these tokens."""
+        thread = self._thread
+        thread.usage = thread.usage.plus(usage)
+        total = ThreadTokenUsage(
+            total=thread.usage, last=usage, model_context_window=thread.traits.context_window
+        )
+        self.record(UsageRecorded(turn_id=self._turn_id, usage=total))
+        thread.announcer.publish(
+            UsageUpdated(thread_id=thread.thread_id, turn_id=self._turn_id, usage=total)
+        )
+
+    def failed(self, error: TurnError, *, will_retry: bool) -> None:
+        """The turn, or an attempt within it, failed."""
+        self._thread.announcer.publish(
+            ErrorRaised(
+                thread_id=self._thread.thread_id,
+                turn_id=self._turn_id,
+                error=error,
+                will_retry=will_retry,
+            )
+        )

@@ -1,0 +1,218 @@
+"""A thread in memory: its agent state, its writer, and the one turn that may run.
+
+Owns status and metadata of a loaded thread, and is the `Log` its turns write to. Metadata follow
+from what is appended (the store never infers them): the first user message makes the preview.
+"""
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+
+from treadle.domain.ids import ThreadId
+from treadle.domain.items import UserMessage, input_text
+from treadle.domain.records import ItemDone, SettingsApplied, ThreadCreated, ThreadRecord
+from treadle.domain.threads import (
+    Active,
+    ActiveFlag,
+    Idle,
+    SystemError,
+    ThreadStatus,
+    ThreadSummary,
+)
+from treadle.engine.agent.agent_thread import AgentThread
+from treadle.engine.agent.turn_state import TurnState
+from treadle.engine.store.thread_store import (
+    StoreError,
+    ThreadInfo,
+    ThreadPatch,
+    ThreadStore,
+    ThreadWriter,
+)
+from treadle.kit.tasks import TaskScope
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class RunningTurn:
+    """The turn in progress and the task that runs it."""
+
+    state: TurnState
+    task: asyncio.Task[None]
+
+
+class ThreadLog:
+    """The log of one loaded thread: appends to the writer and keeps metadata in step."""
+
+    def __init__(self, store: ThreadStore, writer: ThreadWriter, info: ThreadInfo) -> None:
+        self._store = store
+        self._writer = writer
+        self.info = info
+        self._patch: ThreadPatch | None = None
+
+    @property
+    def materialized(self) -> bool:
+        """Whether anything is stored yet."""
+        return self._writer.materialized
+
+    def append(self, records: list[ThreadRecord]) -> None:
+        """Take records in order (see `ThreadWriter.append`)."""
+        self._writer.append(records)
+        for record in records:
+            self._observe(record)
+
+    def _observe(self, record: ThreadRecord) -> None:
+        if isinstance(record, ItemDone) and isinstance(record.item, UserMessage):
+            self.touch(record.at, recent=True)
+            if not self.info.preview and (text := input_text(record.item.content)):
+                self.info.preview = text
+                self._pending().preview = text
+        elif isinstance(record, SettingsApplied):
+            settings = record.settings
+            self.info.settings = settings
+            self.info.model, self.info.effort = settings.model, settings.effort
+            patch = self._pending()
+            patch.settings, patch.model, patch.effort = settings, settings.model, settings.effort
+
+    def touch(self, at: float, *, recent: bool = False) -> None:
+        """The thread changed at `at` (unix seconds); `recent` when a user spoke."""
+        self.info.updated_at = at
+        self._pending().updated_at = at
+        if recent:
+            self.info.recency_at = at
+            self._pending().recency_at = at
+
+    def _pending(self) -> ThreadPatch:
+        if self._patch is None:
+            self._patch = ThreadPatch()
+        return self._patch
+
+    async def flush(self) -> None:
+        """Everything appended is durable on return; metadata go to the store as well."""
+        await self._writer.flush()
+        patch, self._patch = self._patch, None
+        if patch is not None and self._writer.materialized:
+            try:
+                self.info = await self._store.update(self.info.thread_id, patch)
+            except StoreError:
+                # The log is the truth; lists catch up from it.
+                logger.warning("metadata of %s not updated", self.info.thread_id, exc_info=True)
+
+    async def close(self) -> None:
+        """Flush and release the writer."""
+        with contextlib.suppress(StoreError):
+            await self.flush()
+        await self._writer.close()
+
+
+class LoadedThread:
+    """A thread in memory."""
+
+    def __init__(
+        self,
+        agent: AgentThread,
+        log: ThreadLog,
+        created: ThreadCreated,
+        *,
+        ephemeral: bool,
+        path: str | None,
+        unload_delay_seconds: float,
+    ) -> None:
+        self.agent = agent
+        self.log = log
+        self.created = created
+        self.ephemeral = ephemeral
+        self.path = path
+        self.unload_delay_seconds = unload_delay_seconds
+        self.running: RunningTurn | None = None
+        self.scope = TaskScope(f"thread {agent.thread_id}")
+        self.closing = False
+        self._failed = False
+        self._flags: tuple[ActiveFlag, ...] = ()
+
+    @property
+    def thread_id(self) -> ThreadId:
+        """The thread's id."""
+        return ThreadId(self.agent.thread_id)
+
+    @property
+    def status(self) -> ThreadStatus:
+        """What the thread is doing."""
+        if self.running is not None:
+            return Active(active_flags=self._flags)
+        return SystemError() if self._failed else Idle()
+
+    def turn_over(self, *, failed: bool) -> None:
+        """The running turn has its terminal status."""
+        self.running = None
+        self._failed = failed
+        self._flags = ()
+
+    def summary(self) -> ThreadSummary:
+        """The thread as clients see it, without turns."""
+        return summarise(
+            self.log.info,
+            status=self.status,
+            ephemeral=self.ephemeral,
+            path=self.path,
+            session_id=self.agent.session_id,
+            loaded=self,
+        )
+
+
+def summarise(
+    info: ThreadInfo,
+    *,
+    status: ThreadStatus,
+    ephemeral: bool = False,
+    path: str | None = None,
+    session_id: str | None = None,
+    loaded: LoadedThread | None = None,
+) -> ThreadSummary:
+    """The protocol's thread object for stored metadata, live where the thread is loaded."""
+    created = info.created
+    settings = loaded.agent.settings if loaded else None
+    cwd = settings.cwd if settings else (info.settings.cwd if info.settings else created.cwd)
+    return ThreadSummary(
+        id=info.thread_id,
+        session_id=session_id or info.thread_id,
+        environments=_environments(settings.cwd, settings.workspace_roots) if settings else None,
+        forked_from_id=created.forked_from_id,
+        parent_thread_id=created.parent_thread_id,
+        preview=info.preview,
+        ephemeral=ephemeral,
+        history_mode=created.history_mode,
+        model_provider=created.model_provider,
+        model=settings.model if settings else info.model,
+        reasoning_effort=settings.effort if settings else info.effort,
+        created_at=int(info.created_at),
+        updated_at=int(info.updated_at),
+        recency_at=int(info.recency_at),
+        status=status,
+        path=path if loaded else info.path,
+        cwd=cwd,
+        cli_version=created.cli_version,
+        originator=created.originator,
+        source=created.source,
+        can_accept_direct_input=True if loaded else None,
+        thread_source=created.thread_source,
+        agent_nickname=created.agent_nickname,
+        agent_role=created.agent_role,
+        git_info=_git(info.git if info.git is not None else created.git),
+        name=info.name,
+    )
+
+
+def _environments(cwd: str, roots: tuple[str, ...]) -> list[dict[str, object]]:
+    return [{"environmentId": "local", "cwd": cwd, "runtimeWorkspaceRoots": list(roots or (cwd,))}]
+
+
+def _git(git: dict[str, object] | None) -> dict[str, object] | None:
+    if not git:
+        return None
+    return {
+        "sha": git.get("commit_hash", git.get("sha")),
+        "branch": git.get("branch"),
+        "originUrl": git.get("repository_url", git.get("originUrl")),
+    }

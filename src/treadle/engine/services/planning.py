@@ -1,0 +1,74 @@
+"""What the engine needs to know before a thread can run, and who tells it.
+
+Configuration is read above the engine; this is the port through which it arrives. A plan is made
+anew for each start and resume, so that an edited configuration takes effect without a restart.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from treadle.domain.policy import ApprovalPolicy, SandboxMode, Settings
+from treadle.engine.agent.agent_thread import ModelTraits
+from treadle.engine.agent.ports import Tools
+from treadle.engine.model.model_client import ModelClient
+from treadle.engine.sandbox.launch_plan import Sandbox
+
+
+class PlanRejected(Exception):
+    """Configuration or request make no runnable thread; the text is meant for the client."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """What a client asks for; None leaves it to the sealed settings or the configuration."""
+
+    model: str | None = None
+    model_provider: str | None = None
+    cwd: str | None = None
+    approval_policy: ApprovalPolicy | None = None
+    approvals_reviewer: str | None = None
+    sandbox: SandboxMode | None = None
+    config: dict[str, Any] = field(default_factory=dict[str, Any])
+    base_instructions: str | None = None
+    developer_instructions: str | None = None
+    service_tier: str | None = None
+    personality: str | None = None
+    workspace_roots: tuple[str, ...] | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class ThreadPlan:
+    """Everything a thread runs with."""
+
+    settings: Settings
+    base_instructions: str | None
+    developer_instructions: str | None
+    project_doc: str | None
+    instruction_sources: tuple[str, ...]
+    env: dict[str, str]
+    shell: str
+    timezone: str
+    model: ModelClient
+    tools: Tools
+    sandbox: Sandbox
+    traits: ModelTraits
+    unload_delay_seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+
+class Planner(Protocol):
+    """Turns requests into plans."""
+
+    def plan(self, overrides: Overrides, sealed: Settings | None) -> ThreadPlan:
+        """The plan for a new thread, or (with `sealed`) for one that is resumed.
+
+        Explicit overrides win over sealed settings, and those over configuration.
+
+        Raises:
+            PlanRejected: the configuration is broken, or names something that does not exist.
+        """
+        ...
+
+    def traits(self, settings: Settings) -> ModelTraits:
+        """What the catalog knows of the model in `settings`."""
+        ...
