@@ -1,0 +1,229 @@
+"""One run inside a transaction: its head, its fold, and the events being added.
+
+The only writer of events, folds and command states. Everything that changes a run goes through
+`note` or `extend`; `save` then writes events, head, fold and commands together, so that status and
+result can never disagree with the log.
+"""
+
+from typing import Any
+
+import msgspec
+
+from treadle.control.db.transaction import Row, Transaction
+from treadle.control.faults import InvalidRequest, NotFound
+from treadle.control.fold import (
+    CommandChange,
+    LogEvent,
+    RunFold,
+    check_event,
+    fold_event,
+    moves_fold,
+    run_status,
+)
+from treadle.control.records import NewEvent, RunSpec
+from treadle.control.rules import LeaseFacts
+from treadle.kit.clock import iso_millis
+
+FOLDED_TYPES = frozenset({"backend_status", "assistant_message", "error"})
+_decode_payload = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Head(msgspec.Struct):
+    """The hot row of a run."""
+
+    run_id: str
+    epoch: int
+    runner_id: str | None
+    attempt_id: str | None
+    token_sha256: bytes | None
+    attempt: int
+    lease_ms: int
+    lease_until_ms: int
+    last_seq: int
+    producer_seq: int
+    cmd_last: int
+    open_commands: int
+    cancel: int
+    last_end: str | None
+    ended: int
+    last_holder: str | None
+
+    @property
+    def facts(self) -> LeaseFacts:
+        """What the rules look at."""
+        return LeaseFacts(
+            epoch=self.epoch,
+            runner_id=self.runner_id,
+            attempt_id=self.attempt_id,
+            lease_until_ms=self.lease_until_ms,
+            producer_seq=self.producer_seq,
+            last_end=self.last_end,
+            ended=bool(self.ended),
+        )
+
+
+class RunJournal:
+    """A run being changed; nothing is written before `save`, except rows of new commands."""
+
+    def __init__(self, tx: Transaction, run_id: str) -> None:
+        """Read the run's head.
+
+        Raises:
+            NotFound: there is no such run.
+        """
+        row = tx.one("read_head", run_id=run_id)
+        if row is None:
+            raise run_not_found()
+        self.run_id = run_id
+        self.head = msgspec.convert(row, Head)
+        self._tx = tx
+        self._spec: RunSpec | None = None
+        self._fold: RunFold | None = None
+        self._fold_moved = False
+        self._rows: list[Row] = []
+        self._changes: list[CommandChange] = []
+
+    @property
+    def fold(self) -> RunFold:
+        """The run's fold, read when first asked for: most appends do not need it."""
+        if self._fold is None:
+            self._load()
+        assert self._fold is not None
+        return self._fold
+
+    @property
+    def spec(self) -> RunSpec:
+        """What the run was asked to be."""
+        if self._spec is None:
+            self._load()
+        assert self._spec is not None
+        return self._spec
+
+    def note(self, phase: str, command_id: str | None = None, **payload: Any) -> None:
+        """Add an event of the manager itself."""
+        body = {"phase": phase, **payload}
+        event = LogEvent(self.head.last_seq + 1, "backend_status", body, command_id)
+        text = msgspec.json.encode(body).decode()
+        self._add(event, text, at=None, producer_seq=None)
+
+    def extend(self, events: list[NewEvent], first_index: int) -> None:
+        """Add a runner's events under the current epoch; the caller has checked the fence.
+
+        `first_index` is the place of the first one in the request, for the paths of errors.
+
+        Raises:
+            InvalidRequest: a payload is no object, or a phase has no meaning here.
+        """
+        for index, event in enumerate(events, first_index):
+            path = f"$.events[{index}]"
+            if self.head.ended:
+                raise InvalidRequest("run-terminal must be the last event of its batch.", path)
+            payload, text = _payload_of(event, path)
+            log_event = LogEvent(
+                self.head.last_seq + 1, event.type, payload, event.command_id, self.head.epoch
+            )
+            if moves_fold(event.type, payload) or event.type == "backend_status":
+                check_event(self.fold, log_event, self._knows_command, path)
+            self.head.producer_seq += 1
+            self._add(log_event, text, event.at, self.head.producer_seq)
+
+    def end_lease(self, reason: str) -> None:
+        """Leave the run without a holder."""
+        self._tx.run(
+            "end_attempt",
+            run_id=self.run_id,
+            epoch=self.head.epoch,
+            reason=reason,
+            now=self._tx.now_ms,
+        )
+        self.head.runner_id = None
+        self.head.attempt_id = None
+        self.head.last_end = reason
+
+    def save(self) -> None:
+        """Write all that was added."""
+        if self._fold is not None:
+            self.head.open_commands = len(self._fold.open)
+            self.head.cancel = int(self._fold.wants_cancel())
+        self._tx.run("write_head", **msgspec.structs.asdict(self.head))
+        self._tx.run_many("insert_event", self._rows)
+        if self._fold_moved:
+            self._tx.run(
+                "write_fold",
+                run_id=self.run_id,
+                fold=msgspec.json.encode(self.fold).decode(),
+                status=run_status(self.fold),
+                now=self._tx.now_ms,
+            )
+        for change in self._changes:
+            self._write_change(change)
+        self._rows, self._changes, self._fold_moved = [], [], False
+        self._tx.touched.add(self.run_id)
+
+    def _load(self) -> None:
+        row = self._tx.one("read_fold", run_id=self.run_id)
+        assert row is not None
+        self._spec = msgspec.json.decode(row["spec"], type=RunSpec)
+        self._fold = msgspec.json.decode(row["fold"], type=RunFold)
+
+    def _add(self, event: LogEvent, text: str, at: str | None, producer_seq: int | None) -> None:
+        self.head.last_seq = event.seq
+        self._rows.append(
+            {
+                "run_id": self.run_id,
+                "seq": event.seq,
+                "epoch": event.epoch,
+                "producer_seq": producer_seq,
+                "type": event.type,
+                "command_id": event.command_id,
+                "at": at or iso_millis(self._tx.now_ms / 1000),
+                "payload": text,
+            }
+        )
+        if not moves_fold(event.type, event.payload):
+            return
+        self._changes += fold_event(self.run_id, self.fold, event)
+        self._fold_moved = True
+        if self.fold.terminal_status is not None and not self.head.ended:
+            self.end_lease("ended")
+            self.head.ended = 1
+
+    def _write_change(self, change: CommandChange) -> None:
+        result = change.result
+        self._tx.run(
+            "change_command",
+            run_id=self.run_id,
+            command_id=change.command_id,
+            state=change.state,
+            delivered_epoch=change.delivered_epoch,
+            failure_kind=change.failure_kind,
+            failure_message=change.failure_message,
+            result=msgspec.json.encode(result).decode() if result else None,
+            closed_at_ms=self._tx.now_ms if result else None,
+        )
+
+    def _knows_command(self, command_id: str) -> bool:
+        row = self._tx.one("read_command", run_id=self.run_id, command_id=command_id)
+        return row is not None
+
+
+def run_not_found() -> NotFound:
+    """The fault for a run that does not exist."""
+    return NotFound("run", "No such run; check the id, or list the runs.")
+
+
+def _payload_of(event: NewEvent, path: str) -> tuple[dict[str, Any], str]:
+    """The payload as text to store and, where the fold may look at it, decoded."""
+    raw = bytes(event.payload)
+    if raw[:1] != b"{":
+        raise InvalidRequest("An event's payload must be an object.", f"{path}.payload")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRequest("The payload is not UTF-8.", f"{path}.payload") from error
+    if event.type not in FOLDED_TYPES:
+        return {}, text
+    try:
+        return _decode_payload(raw), text
+    except msgspec.MsgspecError as error:
+        raise InvalidRequest(f"The payload is not JSON: {error}", f"{path}.payload") from error

@@ -1,0 +1,292 @@
+"""Runners, claims, fenced appends, heartbeats and releases, over an open transaction.
+
+Decisions are those of `control.rules`; here they are carried out. A fault that is *returned*
+instead of raised lets the transaction commit what was noted on the way.
+"""
+
+import hashlib
+import hmac
+import secrets
+
+import msgspec
+
+from treadle.control.db.journal import RunJournal
+from treadle.control.db.repository import Claimant
+from treadle.control.db.runs import command_of, read_run
+from treadle.control.db.transaction import Row, Transaction
+from treadle.control.faults import (
+    BadToken,
+    ControlFault,
+    Fenced,
+    LeaseHeld,
+    NotFound,
+    ProducerGap,
+    RunEnded,
+)
+from treadle.control.fold import run_status
+from treadle.control.records import (
+    DEFAULT_LEASE_MS,
+    AppendAnswer,
+    AppendRequest,
+    Claim,
+    HeartbeatAnswer,
+    HeartbeatRequest,
+    HeldRunAnswer,
+    RegisterRequest,
+    Registration,
+    ReleaseAnswer,
+    ReleaseRequest,
+    TerminalStatus,
+)
+from treadle.control.rules import (
+    Duplicate,
+    Ended,
+    Gap,
+    Grant,
+    Held,
+    Stale,
+    decide_append,
+    decide_claim,
+    decide_lapse,
+)
+from treadle.domain.failures import FailureKind
+from treadle.kit.mint import new_id
+
+# Commands offered with a claim; the rest is fetched by command seq.
+OFFERED_COMMANDS = 200
+NEXT_FLUSH_MS = 50
+
+
+def register_runner(tx: Transaction, request: RegisterRequest) -> Registration:
+    """Store the runner; only the hash of its token stays."""
+    runner_id = request.id or f"runner_{new_id()}"
+    token = secrets.token_urlsafe(32)
+    tx.run(
+        "put_runner",
+        runner_id=runner_id,
+        attempt_id=request.attempt_id,
+        details=msgspec.json.encode(request).decode(),
+        session_sha256=_digest(token),
+        now=tx.now_ms,
+    )
+    return Registration(
+        id=runner_id, token=token, lease_ms=DEFAULT_LEASE_MS, heartbeat_ms=DEFAULT_LEASE_MS // 3
+    )
+
+
+def claim(tx: Transaction, run_id: str, claimant: Claimant) -> Claim | ControlFault:
+    """Grant the run, or note that this runner waits for it."""
+    runner = _runner_row(tx, claimant.runner_id)
+    attempt_id = claimant.attempt_id or runner["attempt_id"]
+    journal = RunJournal(tx, run_id)
+    facts = journal.head.facts
+    decision = decide_claim(facts, claimant.runner_id, attempt_id, tx.now_ms)
+    if isinstance(decision, Held):
+        _note_waiting(tx, journal, claimant.runner_id, attempt_id, decision.remaining_ms)
+        return LeaseHeld(decision.by, decision.remaining_ms)
+    if isinstance(decision, Grant) and facts.runner_id is not None and decision.recovered:
+        _lapse(tx, journal)
+    if isinstance(decision, Ended) or journal.head.ended:
+        return RunEnded(journal.fold.terminal_status or TerminalStatus.FAILED)
+    return _grant(tx, journal, claimant, attempt_id, decision)
+
+
+def claim_waiting(
+    tx: Transaction, claimant: Claimant, backend_profile: str | None, limit: int
+) -> list[Claim]:
+    """Grant the oldest runs with open work that nobody holds."""
+    rows = tx.all("waiting_runs", backend_profile=backend_profile, limit=limit)
+    claims = [claim(tx, row["run_id"], claimant) for row in rows]
+    return [granted for granted in claims if isinstance(granted, Claim)]
+
+
+def append(tx: Transaction, run_id: str, token: str, request: AppendRequest) -> AppendAnswer:
+    """Add what is new of the batch and renew the lease."""
+    journal = RunJournal(tx, run_id)
+    head = journal.head
+    decision = decide_append(
+        head.facts, request.epoch, request.first_producer_seq, len(request.events)
+    )
+    if isinstance(decision, Stale):
+        raise Fenced(head.epoch)
+    _check_token(token, head.token_sha256)
+    if isinstance(decision, Ended):
+        raise RunEnded(journal.fold.terminal_status or TerminalStatus.FAILED)
+    if isinstance(decision, Gap):
+        raise ProducerGap(decision.expected)
+    duplicate = isinstance(decision, Duplicate)
+    if not isinstance(decision, Duplicate):
+        journal.extend(request.events[decision.skip :], decision.skip)
+        head.lease_until_ms = tx.now_ms + head.lease_ms
+        journal.save()
+    return AppendAnswer(
+        acked_producer_seq=head.producer_seq,
+        last_seq=head.last_seq,
+        cmd_last=head.cmd_last,
+        cancel=bool(head.cancel),
+        remaining_ms=_remaining(tx, head.runner_id, head.lease_until_ms),
+        next_flush_ms=NEXT_FLUSH_MS,
+        duplicate=duplicate,
+    )
+
+
+def heartbeat(
+    tx: Transaction, runner_id: str, token: str, request: HeartbeatRequest
+) -> HeartbeatAnswer:
+    """Renew what is still held; name what is lost."""
+    _check_token(token, _runner_row(tx, runner_id)["session_sha256"])
+    tx.run("touch_runner", runner_id=runner_id, now=tx.now_ms)
+    lost: list[str] = []
+    kept: list[HeldRunAnswer] = []
+    for held in sorted(request.runs, key=lambda run: run.run_id):
+        row = tx.one(
+            "renew_lease",
+            run_id=held.run_id,
+            epoch=held.epoch,
+            runner_id=runner_id,
+            now=tx.now_ms,
+        )
+        if row is None:
+            lost.append(held.run_id)
+            continue
+        kept.append(
+            HeldRunAnswer(
+                run_id=held.run_id,
+                cmd_last=row["cmd_last"],
+                cancel=bool(row["cancel"]),
+                remaining_ms=row["lease_ms"],
+            )
+        )
+    return HeartbeatAnswer(lost=lost, runs=kept)
+
+
+def release(tx: Transaction, run_id: str, token: str, request: ReleaseRequest) -> ReleaseAnswer:
+    """End the lease; a second time, or after the end of the run, there is nothing to do."""
+    journal = RunJournal(tx, run_id)
+    head = journal.head
+    if request.epoch != head.epoch or head.epoch == 0 or head.last_end == "expired":
+        raise Fenced(head.epoch)
+    _check_token(token, head.token_sha256)
+    if head.runner_id is not None:
+        reason = request.reason or "released"
+        journal.note("run-released", epoch=head.epoch, runnerId=head.runner_id, reason=reason)
+        journal.end_lease("released")
+        journal.save()
+    return ReleaseAnswer(run_id=run_id, status=run_status(journal.fold), last_seq=head.last_seq)
+
+
+def lapse_leases(tx: Transaction, limit: int) -> int:
+    """Take lapsed leases away; a run that lost too many of them fails."""
+    rows = tx.all("lapsed_runs", now=tx.now_ms, limit=limit)
+    for row in rows:
+        journal = RunJournal(tx, row["run_id"])
+        _lapse(tx, journal)
+        journal.save()
+    return len(rows)
+
+
+def _lapse(tx: Transaction, journal: RunJournal) -> None:
+    head = journal.head
+    verdict = decide_lapse(head.facts, journal.fold.losses, journal.spec.max_attempts, tx.now_ms)
+    if verdict is None:
+        return
+    journal.note("run-lease-expired", epoch=head.epoch, runnerId=head.runner_id)
+    if verdict == "requeue":
+        journal.end_lease("expired")
+        return
+    journal.note(
+        "run-terminal",
+        terminalStatus=TerminalStatus.FAILED,
+        failureKind=FailureKind.LEASE_LOST,
+        failureMessage=f"{journal.fold.losses} runners in turn lost the lease of this run.",
+    )
+
+
+def _grant(
+    tx: Transaction,
+    journal: RunJournal,
+    claimant: Claimant,
+    attempt_id: str | None,
+    decision: Grant,
+) -> Claim:
+    head = journal.head
+    token = secrets.token_urlsafe(32)
+    if head.runner_id is not None:
+        journal.end_lease("reclaimed")
+    if decision.recovered:
+        _note_waiting(tx, journal, claimant.runner_id, attempt_id, 0)
+    head.epoch += 1
+    head.attempt += 1
+    head.producer_seq = 0
+    head.runner_id = head.last_holder = claimant.runner_id
+    head.attempt_id = attempt_id
+    head.token_sha256 = _digest(token)
+    head.lease_ms = claimant.lease_ms
+    head.lease_until_ms = tx.now_ms + claimant.lease_ms
+    head.last_end = None
+    who = {"runnerId": claimant.runner_id, "attemptId": attempt_id, "epoch": head.epoch}
+    journal.note(
+        "run-claimed", reason=decision.reason, backendProfile=journal.spec.backend_profile, **who
+    )
+    if decision.recovered:
+        journal.note("runner-claim-recovered", **who)
+    tx.run(
+        "start_attempt",
+        run_id=journal.run_id,
+        epoch=head.epoch,
+        runner_id=claimant.runner_id,
+        attempt_id=attempt_id,
+        now=tx.now_ms,
+    )
+    journal.save()
+    rows = tx.all("open_commands", run_id=journal.run_id, limit=OFFERED_COMMANDS)
+    return Claim(
+        run_id=journal.run_id,
+        epoch=head.epoch,
+        token=token,
+        lease_ms=claimant.lease_ms,
+        remaining_ms=claimant.lease_ms,
+        last_seq=head.last_seq,
+        cmd_last=head.cmd_last,
+        reason=decision.reason,
+        run=read_run(tx, journal.run_id),
+        commands=[command_of(row) for row in rows],
+    )
+
+
+def _note_waiting(
+    tx: Transaction, journal: RunJournal, runner_id: str, attempt_id: str | None, remaining_ms: int
+) -> None:
+    """Say in the log, once per waiting attempt and lease, that a runner meets another's lease."""
+    waiter = f"{runner_id}/{attempt_id or ''}"
+    noted = tx.one("note_wait", run_id=journal.run_id, epoch=journal.head.epoch, waiter=waiter)
+    if noted is None:
+        return
+    journal.note(
+        "runner-claim-waiting-for-stale-lease",
+        runnerId=runner_id,
+        attemptId=attempt_id,
+        heldBy=journal.head.last_holder,
+        remainingMs=remaining_ms,
+    )
+    journal.save()
+
+
+def _runner_row(tx: Transaction, runner_id: str) -> Row:
+    row = tx.one("read_runner", runner_id=runner_id)
+    if row is None:
+        raise NotFound("runner", "No such runner; register it first.")
+    return row
+
+
+def _remaining(tx: Transaction, runner_id: str | None, lease_until_ms: int) -> int:
+    return max(0, lease_until_ms - tx.now_ms) if runner_id is not None else 0
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _check_token(token: str, expected: bytes | None) -> None:
+    if expected is None or not hmac.compare_digest(_digest(token), expected):
+        raise BadToken("Send the token that came with this claim or registration as Bearer token.")

@@ -1,0 +1,188 @@
+"""What the control plane asks of a database, with the promises that each answer carries.
+
+An implementation keeps the run log, its cached fold, commands, leases and runners. A method that
+writes returns only once its effect is durable, and either all of it happened or nothing did; the
+time in leases and events is the database's. Faults are those of `control.faults`; a foreign error
+never leaves an implementation. The contract suite runs over every implementation.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from treadle.control.records import (
+    AppendAnswer,
+    AppendRequest,
+    Claim,
+    Command,
+    CommandPage,
+    CommandRequest,
+    EventPage,
+    HeartbeatAnswer,
+    HeartbeatRequest,
+    RegisterRequest,
+    Registration,
+    ReleaseAnswer,
+    ReleaseRequest,
+    ResultEnvelope,
+    Run,
+    RunSpec,
+)
+
+# Called with the runs whose log, commands or lease changed, after the commit, on the event loop.
+OnCommit = Callable[[frozenset[str]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """An idempotency key with the hash of the request it came with."""
+
+    key: str
+    request_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """An encoded answer; `replayed` when an earlier request with the same key made it."""
+
+    body: bytes
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """Who claims, and for how long (milliseconds)."""
+
+    runner_id: str
+    attempt_id: str | None
+    lease_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunQuery:
+    """Filter of a run list; None matches all. `cursor` is the id of the last run seen."""
+
+    limit: int
+    cursor: str | None = None
+    status: str | None = None
+    tenant_id: str | None = None
+    project_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run's log and commands are; what a parked reader compares."""
+
+    last_seq: int
+    cmd_last: int
+    ended: bool
+
+
+class Repository(Protocol):
+    """The control plane's database."""
+
+    @property
+    def schema_version(self) -> int:
+        """Number of the newest migration that was applied."""
+        ...
+
+    async def create_run(self, spec: RunSpec, key: RequestKey | None) -> StoredAnswer:
+        """Store a run with its first event; the answer is an encoded `Run`.
+
+        The same key with the same request answers the same bytes and stores nothing.
+
+        Raises:
+            IdempotencyConflict: the key came with another request before.
+        """
+        ...
+
+    async def read_run(self, run_id: str) -> Run:
+        """One run; raises NotFound."""
+        ...
+
+    async def list_runs(self, query: RunQuery) -> list[Run]:
+        """Runs in reverse order of their creation."""
+        ...
+
+    async def create_command(
+        self, run_id: str, request: CommandRequest, payload: bytes, key: RequestKey | None
+    ) -> StoredAnswer:
+        """Give a command the next command seq of its run; the answer is an encoded `Command`.
+
+        Commands that need no runner (no target, nobody holds the run) are closed in the same
+        transaction.
+
+        Raises:
+            NotFound, RunEnded, RunBusy, IdempotencyConflict.
+        """
+        ...
+
+    async def read_command(self, run_id: str, command_id: str) -> Command:
+        """One command; raises NotFound."""
+        ...
+
+    async def list_commands(self, run_id: str, after_seq: int, limit: int) -> CommandPage:
+        """Commands with a higher command seq, in order; raises NotFound for the run."""
+        ...
+
+    async def read_result(self, run_id: str, command_id: str | None) -> ResultEnvelope:
+        """The result of a run or command, as the fold has it now; raises NotFound."""
+        ...
+
+    async def read_events(self, run_id: str, after_seq: int, limit: int) -> EventPage:
+        """Events after a seq, in order, without gap, at most about 1 MiB; raises NotFound."""
+        ...
+
+    async def read_progress(self, run_id: str) -> Progress:
+        """How far a run is; raises NotFound."""
+        ...
+
+    async def register_runner(self, request: RegisterRequest) -> Registration:
+        """Store a runner with a fresh session token; the same id replaces the registration."""
+        ...
+
+    async def claim(self, run_id: str, claimant: Claimant) -> Claim:
+        """Give the run to the claimant under the next epoch.
+
+        Raises:
+            NotFound: run or runner.
+            LeaseHeld: another lease is live; that this runner waits is noted once in the log.
+            RunEnded: nothing to claim any more.
+        """
+        ...
+
+    async def claim_waiting(
+        self, claimant: Claimant, backend_profile: str | None, limit: int
+    ) -> list[Claim]:
+        """Claim up to `limit` runs, oldest first, that nobody holds and that have open commands."""
+        ...
+
+    async def append(self, run_id: str, token: str, request: AppendRequest) -> AppendAnswer:
+        """Append a runner's events under its epoch, exactly once, and renew its lease.
+
+        Raises:
+            Fenced, BadToken, ProducerGap, RunEnded, InvalidRequest, NotFound.
+        """
+        ...
+
+    async def heartbeat(
+        self, runner_id: str, token: str, request: HeartbeatRequest
+    ) -> HeartbeatAnswer:
+        """Renew the leases that are still this runner's; raises NotFound, BadToken."""
+        ...
+
+    async def release(self, run_id: str, token: str, request: ReleaseRequest) -> ReleaseAnswer:
+        """End a lease, leaving the run open; repeating it is harmless. Raises Fenced, BadToken."""
+        ...
+
+    async def lapse_leases(self, limit: int) -> int:
+        """Take away up to `limit` lapsed leases; returns how many there were."""
+        ...
+
+    async def verify_run(self, run_id: str) -> list[str]:
+        """Fold the whole log again and compare with what is stored; returns the differences."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was accepted, then give the database free. Idempotent."""
+        ...

@@ -1,0 +1,173 @@
+"""A thread that owns one database connection and runs work on it, in groups.
+
+What arrives while a commit is in flight shares the next transaction, each piece under its own
+savepoint: one fsync serves many requests, and a piece that fails leaves no trace in the others. An
+answer is given only after the commit. Knows nothing of what the work does.
+"""
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from treadle.control.db.transaction import Connection, Transaction
+from treadle.control.faults import ControlFault, DatabaseUnusable, Overloaded, Stopping
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Work = Callable[[Transaction], Any]
+
+MAX_WAITING = 1024
+MAX_GROUP = 64
+
+
+class Opened(Protocol):
+    """A connection with what the thread needs to begin and to end."""
+
+    connection: Connection
+    begin_sql: str
+
+    def transaction(self) -> Transaction:
+        """A fresh transaction object, with the time of now."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What the database library raises."""
+        ...
+
+
+class DatabaseThread:
+    """Runs work on its own connection, in order of arrival."""
+
+    def __init__(
+        self, name: str, opened: Opened, on_commit: Callable[[frozenset[str]], None]
+    ) -> None:
+        """Start the thread; `on_commit` is called on the event loop of the caller."""
+        self._opened = opened
+        self._on_commit = on_commit
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[tuple[Work, asyncio.Future[Any]]] = deque()
+        self._condition = threading.Condition()
+        self._closing = False
+        self._ended = asyncio.Event()
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self._thread.start()
+
+    async def run(self, work: Callable[[Transaction], T | ControlFault]) -> T:
+        """Run `work` in a transaction; returns once it is committed.
+
+        A fault that `work` raises undoes what it did; one that it returns is raised after the
+        commit. A caller that is cancelled does not stop the work.
+
+        Raises:
+            Overloaded: too much is waiting.
+            Stopping: the thread is being closed.
+        """
+        future: asyncio.Future[Any] = self._loop.create_future()
+        with self._condition:
+            if self._closing:
+                raise Stopping("The manager is stopping; send the request again.")
+            if len(self._waiting) >= MAX_WAITING:
+                raise Overloaded("Too many writes are waiting; send the request again later.")
+            self._waiting.append((work, future))
+            self._condition.notify()
+        result = await future
+        if isinstance(result, ControlFault):
+            raise result
+        return result
+
+    async def close(self) -> None:
+        """Finish what waits, then close the connection."""
+        with self._condition:
+            self._closing = True
+            self._condition.notify()
+        await self._ended.wait()
+        self._thread.join()
+
+    def _main(self) -> None:
+        while True:
+            with self._condition:
+                while not self._waiting and not self._closing:
+                    self._condition.wait()
+                count = min(len(self._waiting), MAX_GROUP)
+                group = [self._waiting.popleft() for _ in range(count)]
+            if not group:
+                break
+            outcomes, touched = self._run_group([work for work, _ in group])
+            futures = [future for _, future in group]
+            self._post(_settle, futures, outcomes, touched, self._on_commit)
+        self._opened.close()
+        self._post(self._ended.set)
+
+    def _post(self, call: Callable[..., object], *args: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call, *args)
+        except RuntimeError:  # the loop was closed under us; nobody is left to be told
+            logger.warning("answers of the database were lost: the event loop is closed")
+
+    def _run_group(self, works: list[Work]) -> tuple[list[Any], frozenset[str]]:
+        """Run all in one transaction; an outcome per piece, exceptions as values."""
+        connection = self._opened.connection
+        try:
+            connection.execute(self._opened.begin_sql)
+            tx = self._opened.transaction()
+            outcomes = [self._run_piece(tx, work) for work in works]
+            connection.execute("COMMIT")
+        except self._opened.errors as error:
+            logger.exception("transaction failed")
+            self._abandon()
+            fault = DatabaseUnusable("The database refused the write; see the manager's log.")
+            fault.__cause__ = error
+            return [fault] * len(works), frozenset()
+        return outcomes, frozenset(tx.touched)
+
+    def _run_piece(self, tx: Transaction, work: Work) -> Any:
+        connection = self._opened.connection
+        connection.execute("SAVEPOINT piece")
+        try:
+            outcome: Any = work(tx)
+        except self._opened.errors:
+            raise
+        except Exception as error:  # noqa: BLE001 - handed to the caller, whoever that is
+            connection.execute("ROLLBACK TO piece")
+            outcome = _Raised(error)
+        connection.execute("RELEASE piece")
+        return outcome
+
+    def _abandon(self) -> None:
+        try:
+            self._opened.connection.execute("ROLLBACK")
+        except self._opened.errors:
+            logger.debug("nothing to roll back")
+
+
+class _Raised:
+    """An exception on its way to the caller."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _settle(
+    futures: list[asyncio.Future[Any]],
+    outcomes: list[Any],
+    touched: frozenset[str],
+    on_commit: Callable[[frozenset[str]], None],
+) -> None:
+    for future, outcome in zip(futures, outcomes, strict=True):
+        if future.done():
+            continue
+        if isinstance(outcome, _Raised):
+            future.set_exception(outcome.error)
+        else:
+            future.set_result(outcome)
+    if touched:
+        on_commit(touched)

@@ -1,0 +1,149 @@
+"""What every resource needs of a request: bounded bodies, checked queries, encoded answers.
+
+Translation only; knows neither runs nor leases.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from treadle.control.db.repository import Repository, RequestKey
+from treadle.control.events import RunLog
+from treadle.control.faults import ControlFault, InvalidRequest
+from treadle.control.http.auth import Gate
+from treadle.control.http.problems import HttpFault, invalid_body, problem_of
+
+T = TypeVar("T")
+Handler = Callable[[Request], Awaitable[Response]]
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+MAX_WAIT_MS = 30_000
+MAX_KEY_CHARACTERS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What handlers work with."""
+
+    log: RunLog
+    gate: Gate
+    started_at: str
+
+    @property
+    def repository(self) -> Repository:
+        """The database behind the log."""
+        return self.log.repository
+
+
+def desk_of(request: Request) -> Desk:
+    """The desk of the application that got the request."""
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+def for_client(handler: Handler) -> Handler:
+    """Admit a client first; turn what is raised into a problem."""
+
+    async def guarded(request: Request) -> Response:
+        try:
+            desk_of(request).gate.admit(request)
+            return await handler(request)
+        except Exception as error:  # noqa: BLE001 - the boundary: nothing else may answer
+            return problem_of(error)
+
+    return guarded
+
+
+def for_runner(handler: Callable[[Request, str], Awaitable[Response]]) -> Handler:
+    """Hand the handler the runner's token; turn what is raised into a problem."""
+
+    async def guarded(request: Request) -> Response:
+        try:
+            return await handler(request, desk_of(request).gate.admit_fenced(request))
+        except Exception as error:  # noqa: BLE001 - the boundary: nothing else may answer
+            return problem_of(error)
+
+    return guarded
+
+
+async def read_body(request: Request, shape: type[T]) -> T:
+    """Decode a JSON body; an empty one counts as `{}`.
+
+    Raises:
+        HttpFault: the body is larger than `MAX_BODY_BYTES`.
+        InvalidRequest: it is not JSON of that shape; names the field.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            raise HttpFault(
+                413,
+                "body-too-large",
+                f"At most {MAX_BODY_BYTES} bytes fit; send less at once.",
+                limitBytes=MAX_BODY_BYTES,
+            )
+        chunks.append(chunk)
+    try:
+        return msgspec.json.decode(b"".join(chunks) or b"{}", type=shape)
+    except msgspec.MsgspecError as error:
+        raise invalid_body(error) from error
+    except UnicodeDecodeError as error:
+        raise InvalidRequest("The body is not UTF-8.", "$") from error
+    except RecursionError as error:
+        raise InvalidRequest("The body is nested too deeply.", "$") from error
+
+
+def request_key(request: Request, body_key: str | None, shape: object) -> RequestKey | None:
+    """The idempotency key of a request (body before header) with the hash of what it asks."""
+    key = body_key or request.headers.get("idempotency-key")
+    if not key:
+        return None
+    if len(key) > MAX_KEY_CHARACTERS:
+        raise InvalidRequest(
+            f"An idempotency key has at most {MAX_KEY_CHARACTERS} characters.", "$.idempotencyKey"
+        )
+    return RequestKey(key, hashlib.sha256(msgspec.json.encode(shape, order="sorted")).digest())
+
+
+def whole(request: Request, name: str, default: int, bounds: tuple[int, int]) -> int:
+    """A whole number of the query; above the upper bound counts as the bound.
+
+    Raises:
+        InvalidRequest: it is no number, or below the lower bound.
+    """
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    low, high = bounds
+    if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) < low:
+        raise InvalidRequest(f"{name} must be a whole number of at least {low}.", f"?{name}")
+    return min(int(text), high)
+
+
+def wait_seconds(request: Request) -> float:
+    """How long the request may be parked."""
+    return whole(request, "waitMs", 0, (0, MAX_WAIT_MS)) / 1000
+
+
+def answer(body: object, status: int = 200) -> Response:
+    """Encode a record as the answer."""
+    return Response(msgspec.json.encode(body), status, media_type="application/json")
+
+
+async def closed_door(request: Request, error: Exception) -> Response:
+    """What the router answers for unknown paths and methods."""
+    status = getattr(error, "status_code", 404)
+    del request
+    fault: ControlFault
+    if status == 405:
+        fault = HttpFault(405, "method-not-allowed", "This path takes another method.")
+    else:
+        fault = HttpFault(404, "not-found", "No such path; see the API's description.")
+    return problem_of(fault)

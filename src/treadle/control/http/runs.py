@@ -1,0 +1,65 @@
+"""Runs and their results over HTTP."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from treadle.control import rules
+from treadle.control.db.repository import RunQuery
+from treadle.control.http.exchange import (
+    answer,
+    desk_of,
+    for_client,
+    read_body,
+    request_key,
+    whole,
+)
+from treadle.control.records import RunPage, RunRequest
+
+DEFAULT_LIST = 50
+MAX_LIST = 200
+
+
+async def create_run(request: Request) -> Response:
+    """`POST /api/v1/runs`."""
+    body = await read_body(request, RunRequest)
+    spec = rules.make_spec(body)
+    key = request_key(request, body.idempotency_key, spec)
+    stored = await desk_of(request).repository.create_run(spec, key)
+    headers = {"Idempotent-Replayed": "true"} if stored.replayed else None
+    return Response(stored.body, 201, headers, "application/json")
+
+
+async def list_runs(request: Request) -> Response:
+    """`GET /api/v1/runs`."""
+    limit = whole(request, "limit", DEFAULT_LIST, (1, MAX_LIST))
+    query = RunQuery(
+        limit=limit + 1,
+        cursor=request.query_params.get("cursor"),
+        status=request.query_params.get("status"),
+        tenant_id=request.query_params.get("tenantId"),
+        project_id=request.query_params.get("projectId"),
+    )
+    found = await desk_of(request).repository.list_runs(query)
+    items = found[:limit]
+    return answer(RunPage(items=items, next_cursor=items[-1].id if len(found) > limit else None))
+
+
+async def read_run(request: Request) -> Response:
+    """`GET /api/v1/runs/{run_id}`."""
+    return answer(await desk_of(request).repository.read_run(request.path_params["run_id"]))
+
+
+async def read_result(request: Request) -> Response:
+    """`GET /api/v1/runs/{run_id}/result`."""
+    command_id = request.query_params.get("commandId")
+    run_id = request.path_params["run_id"]
+    return answer(await desk_of(request).repository.read_result(run_id, command_id))
+
+
+ROUTES = [
+    Route("/api/v1/runs", for_client(create_run), methods=["POST"]),
+    Route("/api/v1/runs", for_client(list_runs), methods=["GET"]),
+    Route("/api/v1/runs/{run_id}", for_client(read_run), methods=["GET"]),
+    Route("/api/v1/runs/{run_id}/result", for_client(read_result), methods=["GET"]),
+]

@@ -1,0 +1,208 @@
+"""The manager process's server: opens the database, listens, sweeps, and stops in bounded time.
+
+`serve` is what a composition root calls. Reads no environment and installs no signal handler: who
+starts it decides when to stop it.
+"""
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+
+from treadle.control.controller import sweep_leases
+from treadle.control.db.repository import Repository
+from treadle.control.db.sqlite import open_sqlite
+from treadle.control.events import Bells, RunLog
+from treadle.control.http import commands, events, health, runners, runs
+from treadle.control.http.auth import LOOPBACK_NAMES, AuthMode, Gate
+from treadle.control.http.exchange import Desk, closed_door
+from treadle.kit.clock import Clock, SystemClock, iso_millis
+from treadle.kit.tasks import TaskScope
+
+STOP_SECONDS = 1.5
+BACKLOG = 1024
+
+
+class ManagerStartError(Exception):
+    """The manager cannot start as asked; the text names the reason and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerOptions:
+    """How a manager is to run; `port` 0 takes any free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    data_folder: Path = field(default_factory=lambda: Path(".treadle-manager"))
+    database_url: str | None = None
+    """`sqlite:///PATH`; a relative PATH is below the data folder. Default: `manager.db` there."""
+    auth: AuthMode = "none"
+    token: str | None = None
+    """The API token of auth mode `token`."""
+
+
+class RunningManager:
+    """A manager that listens; `stop` ends it."""
+
+    def __init__(self, address: str, log: RunLog, server: uvicorn.Server, scope: TaskScope) -> None:
+        """Use `serve`."""
+        self.address = address
+        self._log = log
+        self._server = server
+        self._scope = scope
+        self._stopped = False
+
+    @property
+    def repository(self) -> Repository:
+        """The database, for commands that run inside the manager."""
+        return self._log.repository
+
+    async def wait_closed(self) -> None:
+        """Wait until the server ended, by `stop` or by itself."""
+        while not await self._scope.join(3600.0):
+            continue
+
+    async def stop(self) -> None:
+        """Stop accepting, send parked readers home, finish writes, close the database. Idempotent.
+
+        Order matters: readers go first, since the server waits for their answers; the database
+        goes last, since those answers may need it.
+        """
+        if self._stopped:
+            return
+        self._stopped = True
+        self._log.close()
+        self._server.should_exit = True
+        await self._scope.join(STOP_SECONDS)
+        await self._scope.close(0.3)
+        await self._log.repository.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers, saying when it answers."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Note that the sockets are served now."""
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the process's own root."""
+        yield
+
+
+async def serve(options: ManagerOptions, clock: Clock | None = None) -> RunningManager:
+    """Start a manager; returns once it answers.
+
+    Raises:
+        ManagerStartError: the address, token or database URL cannot be used.
+        DatabaseUnusable: the database or its folder cannot be used.
+    """
+    clock = clock or SystemClock()
+    _check_options(options)
+    listener = _listen(options)
+    bells = Bells()
+    try:
+        repository = await open_sqlite(_database_path(options), clock, bells.ring)
+    except BaseException:
+        listener.close()
+        raise
+    log = RunLog(repository, bells, clock)
+    gate = Gate(options.auth, options.token)
+    app = make_app(Desk(log, gate, iso_millis(clock.now())))
+    config = uvicorn.Config(
+        app,
+        loop="none",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+        timeout_keep_alive=75,
+    )
+    server = _Server(config)
+    scope = TaskScope("manager")
+    serving = scope.start(server.serve(sockets=[listener]), "http")
+    starting = scope.start(server.listening.wait(), "listening")
+    sweeping = scope.start(sweep_leases(repository), "sweep")
+    serving.add_done_callback(lambda _: sweeping.cancel())
+    await asyncio.wait({serving, starting}, return_when=asyncio.FIRST_COMPLETED)
+    host, port = listener.getsockname()[:2]
+    name = f"[{host}]" if ":" in host else host
+    return RunningManager(f"http://{name}:{port}", log, server, scope)
+
+
+def make_app(desk: Desk) -> Starlette:
+    """The application with all its routes."""
+    app = Starlette(
+        routes=[
+            *runs.ROUTES,
+            *commands.ROUTES,
+            *events.ROUTES,
+            *runners.ROUTES,
+            *health.ROUTES,
+        ],
+        exception_handlers={HTTPException: closed_door},
+    )
+    app.state.desk = desk
+    return app
+
+
+def _check_options(options: ManagerOptions) -> None:
+    if options.auth == "token" and not options.token:
+        raise ManagerStartError("Auth mode token needs a token; give one, or use auth mode none.")
+    if options.auth == "none" and options.host not in LOOPBACK_NAMES:
+        raise ManagerStartError(
+            f"Without authentication the manager listens on this machine only, not on "
+            f"{options.host}; use auth mode token, or host 127.0.0.1."
+        )
+
+
+def _database_path(options: ManagerOptions) -> Path:
+    url = options.database_url
+    if url is None:
+        return options.data_folder / "manager.db"
+    prefix = "sqlite:///"
+    if not url.startswith(prefix) or len(url) == len(prefix):
+        raise ManagerStartError(
+            f"Cannot use the database {url.split(':', 1)[0]}:...; give sqlite:///PATH."
+        )
+    return options.data_folder / url.removeprefix(prefix)
+
+
+def _listen(options: ManagerOptions) -> socket.socket:
+    """A listening socket of our own, so that a refusal can be explained."""
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((options.host, options.port))
+        listener.listen(BACKLOG)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise ManagerStartError(_why_not(options, error)) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _why_not(options: ManagerOptions, error: Exception) -> str:
+    where = f"{options.host}:{options.port}"
+    code = error.errno if isinstance(error, OSError) else None
+    if code == errno.EADDRINUSE:
+        return f"{where} is in use by another program; stop it, or choose another port (0: any)."
+    if code == errno.EACCES:
+        return f"No permission to listen on {where}; choose a port above 1023."
+    return f"Cannot listen on {where} ({error}); choose an address of this machine and a free port."

@@ -1,0 +1,238 @@
+"""Pure decisions of the control plane: who may claim, what may be appended, what is admitted.
+
+Facts in, decision out; no clock, no database. Times are milliseconds of the database's clock.
+Effects of events on commands and runs are in `fold`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from treadle.control.faults import CredentialMissing, InvalidRequest
+from treadle.control.records import (
+    DEFAULT_MAX_ATTEMPTS,
+    MAX_COMMAND_PAYLOAD_BYTES,
+    MAX_LEASE_MS,
+    MIN_LEASE_MS,
+    CommandRequest,
+    CommandType,
+    ExecutionPolicy,
+    RunRequest,
+    RunSpec,
+    SessionRef,
+)
+
+# Seed contract: a run of one of these always names its credential once it has a secret scope.
+CONTRACT_PROFILES = frozenset({"codex", "deepseek", "minimax-m3", "dsflash-go"})
+
+NAME_LIMIT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseFacts:
+    """Who holds a run and what they have written; `runner_id` is None when nobody does."""
+
+    epoch: int
+    runner_id: str | None
+    attempt_id: str | None
+    lease_until_ms: int
+    producer_seq: int
+    last_end: str | None
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The claim is given; `recovered` when it follows a lease that lapsed."""
+
+    reason: str
+
+    @property
+    def recovered(self) -> bool:
+        """Whether the lease before was lost rather than given back."""
+        return self.reason == "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Another lease is live for `remaining_ms` more."""
+
+    by: str
+    remaining_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The run has ended."""
+
+
+def decide_claim(
+    facts: LeaseFacts, runner_id: str, attempt_id: str | None, now_ms: int
+) -> Grant | Held | Ended:
+    """Whether this runner gets the run now, and why.
+
+    A live lease yields only to the same runner with the same attempt (its answer was lost); the
+    epoch then rises all the same, so that of two such processes one is fenced.
+    """
+    if facts.ended:
+        return Ended()
+    if facts.runner_id is None:
+        return Grant("first" if facts.epoch == 0 else facts.last_end or "released")
+    if facts.lease_until_ms <= now_ms:
+        return Grant("expired")
+    if facts.runner_id == runner_id and facts.attempt_id == attempt_id:
+        return Grant("reclaimed")
+    return Held(facts.runner_id, facts.lease_until_ms - now_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Append, leaving out the first `skip` events, which are known already."""
+
+    skip: int
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """All of it is known already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Events from `expected` on are missing."""
+
+    expected: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """The epoch is over, or its lease was taken away."""
+
+
+def decide_append(
+    facts: LeaseFacts, epoch: int, first: int, count: int
+) -> Accept | Duplicate | Gap | Stale | Ended:
+    """What to do with `count` events from producer seq `first` of `epoch`.
+
+    A batch known already is acknowledged again even after the end of the run or a release: the
+    answer may have been lost. A lapsed lease that nobody took away still writes, since no other
+    holder can exist then.
+    """
+    if epoch != facts.epoch or epoch == 0:
+        return Stale()
+    last = first + count - 1
+    if last <= facts.producer_seq:
+        return Duplicate()
+    if facts.ended:
+        return Ended()
+    if facts.runner_id is None:
+        return Stale()
+    if first > facts.producer_seq + 1:
+        return Gap(facts.producer_seq + 1)
+    return Accept(facts.producer_seq + 1 - first)
+
+
+def decide_lapse(facts: LeaseFacts, losses: int, max_attempts: int, now_ms: int) -> str | None:
+    """What the sweeper does with a lease: None (live), `requeue`, or `fail` after the last loss."""
+    if facts.ended or facts.runner_id is None or facts.lease_until_ms > now_ms:
+        return None
+    return "fail" if losses + 1 >= max_attempts else "requeue"
+
+
+def make_spec(request: RunRequest) -> RunSpec:
+    """Fill in defaults and check what types cannot say.
+
+    Raises:
+        InvalidRequest: a value is out of bounds.
+        CredentialMissing: the secret scope lacks the profile's credential.
+    """
+    policy = request.execution_policy or ExecutionPolicy()
+    spec = RunSpec(
+        tenant_id=_named(request.tenant_id, "default", "$.tenantId"),
+        project_id=_named(request.project_id, "default", "$.projectId"),
+        workspace_ref=request.workspace_ref,
+        session_ref=request.session_ref or SessionRef(),
+        provider_id=request.provider_id,
+        backend_profile=_named(request.backend_profile, "codex", "$.backendProfile"),
+        execution_policy=policy,
+        trace_sink=request.trace_sink,
+        labels=request.labels or {},
+        busy_policy=request.busy_policy or "enqueue",
+        max_attempts=_within(
+            request.max_attempts, DEFAULT_MAX_ATTEMPTS, (1, 1000), "$.maxAttempts"
+        ),
+    )
+    if policy.timeout_ms is not None and policy.timeout_ms < 1:
+        raise InvalidRequest(
+            "timeoutMs must be at least 1 (milliseconds).", "$.executionPolicy.timeoutMs"
+        )
+    check_credentials(spec)
+    return spec
+
+
+def check_credentials(spec: RunSpec) -> None:
+    """Refuse a run whose secret scope cannot serve its profile; there is no fall-back profile.
+
+    Raises:
+        CredentialMissing: see `docs/control-api.md`, section 3.
+    """
+    scope = spec.execution_policy.secret_scope
+    profile = spec.backend_profile
+    if scope is None:
+        return
+    if scope.provider_credentials is None and profile not in CONTRACT_PROFILES:
+        return
+    given = [credential.profile for credential in scope.provider_credentials or []]
+    if profile not in given:
+        raise CredentialMissing(
+            f"backendProfile {profile} requires a matching provider credential in "
+            "executionPolicy.secretScope.providerCredentials; add one with this profile."
+        )
+
+
+def lease_or_default(lease_ms: int | None, default_ms: int) -> int:
+    """The lease a claim asks for, in milliseconds; raises InvalidRequest out of bounds."""
+    return _within(lease_ms, default_ms, (MIN_LEASE_MS, MAX_LEASE_MS), "$.leaseMs")
+
+
+def check_command(request: CommandRequest) -> bytes:
+    """The payload to store, checked for the command's type.
+
+    Raises:
+        InvalidRequest: the payload is too large or lacks what the type needs.
+    """
+    payload: dict[str, Any] = request.payload or {}
+    if request.type in {CommandType.TURN, CommandType.STEER}:
+        prompt = payload.get("prompt")
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise InvalidRequest(
+                f"A {request.type} needs a prompt that is not empty.", "$.payload.prompt"
+            )
+    for field in ("model", "reason", "commandId"):
+        if not isinstance(payload.get(field), str | None):
+            raise InvalidRequest(f"{field} must be a string.", f"$.payload.{field}")
+    encoded = msgspec.json.encode(payload)
+    if len(encoded) > MAX_COMMAND_PAYLOAD_BYTES:
+        raise InvalidRequest(
+            f"The payload has {len(encoded)} bytes; at most {MAX_COMMAND_PAYLOAD_BYTES} fit.",
+            "$.payload",
+        )
+    return encoded
+
+
+def _named(value: str | None, default: str, path: str) -> str:
+    if value is None:
+        return default
+    if not value or len(value) > NAME_LIMIT:
+        raise InvalidRequest(f"Give 1 to {NAME_LIMIT} characters.", path)
+    return value
+
+
+def _within(value: int | None, default: int, bounds: tuple[int, int], path: str) -> int:
+    if value is None:
+        return default
+    low, high = bounds
+    if not low <= value <= high:
+        raise InvalidRequest(f"{value} is not between {low} and {high}.", path)
+    return value
