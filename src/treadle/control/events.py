@@ -6,7 +6,7 @@ nothing else.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -49,7 +49,7 @@ class Bells:
                 event.set()
 
     @contextmanager
-    def watch(self, run_id: str) -> Iterator[asyncio.Event]:
+    def watch(self, run_id: str) -> Generator[asyncio.Event]:
         """An event of the caller's own, set whenever the run changes from now on."""
         event = asyncio.Event()
         self._waiting.setdefault(run_id, set()).add(event)

@@ -6,7 +6,7 @@ commands changed. Repositories keep it beside the log as a cache and can always 
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -429,7 +429,7 @@ def _text(event: LogEvent, field: str) -> str | None:
 def _usage(value: object) -> dict[str, int] | None:
     if not isinstance(value, dict):
         return None
-    counts: dict[str, Any] = value
+    counts = cast("dict[str, Any]", value)
     return {k: counts[k] for k in USAGE_FIELDS if isinstance(counts.get(k), int)}
 
 

@@ -56,7 +56,11 @@ class Body(msgspec.Struct, rename="camel"):
     """Base of everything that travels as JSON."""
 
 
-class SessionRef(Body, frozen=True):
+class Value(msgspec.Struct, rename="camel", frozen=True):
+    """Base of parts of a body that never change."""
+
+
+class SessionRef(Value, frozen=True):
     """The durable agent thread that a run continues."""
 
     session_id: str | None = None
@@ -64,14 +68,14 @@ class SessionRef(Body, frozen=True):
     thread_id: str | None = None
 
 
-class WorkspaceRef(Body, frozen=True):
+class WorkspaceRef(Value, frozen=True):
     """Where the agent works."""
 
     path: str
     kind: str = "host-path"
 
 
-class SecretRef(Body, frozen=True):
+class SecretRef(Value, frozen=True):
     """Names a secret; never holds one."""
 
     name: str
@@ -79,21 +83,21 @@ class SecretRef(Body, frozen=True):
     mount_path: str | None = None
 
 
-class ProviderCredential(Body, frozen=True):
+class ProviderCredential(Value, frozen=True):
     """The credential of one backend profile."""
 
     profile: str
     secret_ref: SecretRef
 
 
-class SecretScope(Body, frozen=True):
+class SecretScope(Value, frozen=True):
     """Which credentials a run may use."""
 
     allow_credential_echo: bool = False
     provider_credentials: list[ProviderCredential] | None = None
 
 
-class ExecutionPolicy(Body, frozen=True):
+class ExecutionPolicy(Value, frozen=True):
     """How the agent may act; `timeout_ms` is the turn's idle deadline."""
 
     sandbox: str | None = None
@@ -120,7 +124,7 @@ class RunRequest(Body):
     idempotency_key: str | None = None
 
 
-class RunSpec(Body, frozen=True):
+class RunSpec(Value, frozen=True):
     """What a run was asked to be; never changes."""
 
     tenant_id: str
@@ -213,7 +217,7 @@ class Event(Body):
     producer_seq: int | None
 
 
-class FailureView(Body, frozen=True):
+class FailureView(Value, frozen=True):
     """What is always true of a failure kind."""
 
     failure_class: str = msgspec.field(name="class")

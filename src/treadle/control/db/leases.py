@@ -7,6 +7,7 @@ instead of raised lets the transaction commit what was noted on the way.
 import hashlib
 import hmac
 import secrets
+from typing import Any
 
 import msgspec
 
@@ -224,7 +225,7 @@ def _grant(
     head.lease_ms = claimant.lease_ms
     head.lease_until_ms = tx.now_ms + claimant.lease_ms
     head.last_end = None
-    who = {"runnerId": claimant.runner_id, "attemptId": attempt_id, "epoch": head.epoch}
+    who: dict[str, Any] = {"runnerId": claimant.runner_id, "attemptId": attempt_id, "epoch": head.epoch}
     journal.note(
         "run-claimed", reason=decision.reason, backendProfile=journal.spec.backend_profile, **who
     )
