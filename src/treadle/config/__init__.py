@@ -1,0 +1,1 @@
+"""Configuration: gathered once from files, environment and flags, checked, frozen."""
