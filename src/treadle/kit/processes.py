@@ -72,29 +72,66 @@ class ChildProcess:
 
         Idempotent, and also right after the child itself has ended: what it left behind goes too.
         """
-        self.signal_group(signal.SIGTERM)
-        stragglers = _marked(self._mark)
-        for pid in stragglers:
-            _kill(pid, signal.SIGTERM)
-        if self.returncode is None or stragglers:
-            deadline = asyncio.get_running_loop().time() + grace_seconds
-            while asyncio.get_running_loop().time() < deadline:
-                if self.returncode is not None and not _marked(self._mark):
-                    break
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._process.wait(), 0.02)
-                if self.returncode is not None:
-                    await asyncio.sleep(0.01)
-        self.signal_group(signal.SIGKILL)
-        # A fork between listing and killing escapes one round, so look until none is left.
-        for _ in range(20):
-            left = _marked(self._mark)
-            if not left:
-                break
-            for pid in left:
-                _kill(pid, signal.SIGKILL)
-            await asyncio.sleep(0.005)
+        ended = asyncio.Event()
+        waiting = asyncio.get_running_loop().create_task(self._wait_into(ended))
+        try:
+            await stop_tree(self.pid, self._mark, ended, grace_seconds)
+        finally:
+            waiting.cancel()
         await self._process.wait()
+
+    async def _wait_into(self, ended: asyncio.Event) -> None:
+        await self._process.wait()
+        ended.set()
+
+
+async def stop_tree(pid: int, mark: str, ended: asyncio.Event, grace_seconds: float) -> None:
+    """End the process group of `pid` and all that carry `mark`: TERM, grace, KILL.
+
+    Args:
+        pid: leader of the tree, also its process group. It is signalled only until `ended`: a
+            number that was reaped may belong to somebody else.
+        mark: value of `TREE_MARK` that its members carry.
+        ended: set by whoever reaps the leader.
+        grace_seconds: time between TERM and KILL.
+    """
+    _signal_tree(pid, mark, ended, signal.SIGTERM)
+    deadline = asyncio.get_running_loop().time() + grace_seconds
+    while asyncio.get_running_loop().time() < deadline:
+        if ended.is_set() and not _marked(mark):
+            return
+        if ended.is_set():
+            await asyncio.sleep(0.01)
+        else:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), 0.02)
+    # A fork between listing and killing escapes one round, so look until none is left.
+    for _ in range(100):
+        if not _signal_tree(pid, mark, ended, signal.SIGKILL) and ended.is_set():
+            return
+        await asyncio.sleep(0.005)
+
+
+def _signal_tree(pid: int, mark: str, ended: asyncio.Event, number: signal.Signals) -> bool:
+    """Signal all members; whether there were any besides the leader."""
+    if not ended.is_set():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, number)
+    members = _marked(mark)
+    for member in members:
+        _kill(member, number)
+    return bool(members)
+
+
+def tree_mark(env: Mapping[str, str], owner: str = "") -> str:
+    """A fresh mark for one tree, which contains the marks of the trees it grows in.
+
+    Args:
+        env: the environment the child gets; a mark in it is the enclosing tree's.
+        owner: name of the process whose end the tree must not survive (see `reaper`).
+    """
+    parts = (env.get(TREE_MARK, ""), owner, secrets.token_hex(8))
+    return "/".join(part for part in parts if part)
 
 
 async def spawn(
@@ -119,7 +156,7 @@ async def spawn(
     Raises:
         SpawnError: program or folder missing, not executable, or the system refused.
     """
-    mark = secrets.token_hex(8)
+    mark = tree_mark(env)
     pipe = asyncio.subprocess.PIPE
     try:
         process = await asyncio.create_subprocess_exec(

@@ -1,0 +1,52 @@
+"""The tools of one thread under one roof: specs for the model, and one door to run a call.
+
+Whatever a call brings, an answer comes out: unknown names become texts, answers are bounded. What a
+tool does is its own business.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from treadle.engine.tools.tool import Tool, ToolCall, ToolContext, ToolOutput
+from treadle.engine.tools.truncate import cut_text
+
+MAX_ANSWER_CHARS = 60_000
+"""Above every tool's own budget; a last bound on what one call may put into the context."""
+
+
+class Toolbox:
+    """Tools by name."""
+
+    def __init__(self, tools: Sequence[Tool], unlisted: Sequence[Tool] = ()) -> None:
+        """Offer `tools`; answer calls of `unlisted` ones too, without telling of them.
+
+        Raises:
+            ValueError: two tools have one name.
+        """
+        self._listed = tuple(tools)
+        self._tools: dict[str, Tool] = {}
+        for tool in (*tools, *unlisted):
+            if tool.name in self._tools:
+                raise ValueError(f"two tools are called {tool.name}")
+            self._tools[tool.name] = tool
+
+    @property
+    def specs(self) -> list[dict[str, Any]]:
+        """How the model is told of them, in the order given."""
+        return [tool.spec for tool in self._listed]
+
+    async def run(self, call: ToolCall, context: ToolContext) -> ToolOutput:
+        """Carry out a call; an unknown tool is told to the model."""
+        tool = None if call.namespace else self._tools.get(call.name)
+        if tool is None:
+            name = f"{call.namespace}.{call.name}" if call.namespace else call.name
+            return ToolOutput(text=f"unsupported call: {name}", success=False)
+        return _bounded(await tool.run(call, context))
+
+
+def _bounded(output: ToolOutput) -> ToolOutput:
+    if len(output.text) <= MAX_ANSWER_CHARS:
+        return output
+    return msgspec.structs.replace(output, text=cut_text(output.text, MAX_ANSWER_CHARS))

@@ -1,0 +1,85 @@
+"""Ends what we started when we are killed: a small process that waits for our end.
+
+Owns one helper per process, started with the first tied child. It holds the reading end of a pipe
+whose writing end only we have; when that closes, however we died, it kills every process whose
+environment carries our name in the tree mark. Double forks and new sessions do not help, clearing
+the environment does. Linux only (it reads /proc); elsewhere nothing is started.
+"""
+
+import contextlib
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+_SCRIPT = r"""
+import os, signal, sys
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
+    signal.signal(number, signal.SIG_IGN)
+needle = sys.argv[1].encode()
+while os.read(0, 1):
+    pass
+for _ in range(200):
+    found = False
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        try:
+            with open(f"/proc/{entry}/environ", "rb") as environ:
+                if needle not in environ.read():
+                    continue
+            with open(f"/proc/{entry}/stat", "rb") as stat:
+                if stat.read().rsplit(b") ", 1)[1][:1] == b"Z":
+                    continue
+            os.kill(int(entry), signal.SIGKILL)
+            found = True
+        except OSError:
+            continue
+    if not found:
+        break
+"""
+
+
+class _Watch:
+    """The helper of this process."""
+
+    def __init__(self) -> None:
+        self.name = secrets.token_hex(8)
+        self.owner = os.getpid()
+        reading, self._writing = os.pipe()  # not inheritable: no child keeps us "alive"
+        try:
+            # Standard streams are closed to it: a client that waits for our output to end must
+            # not wait for the helper.
+            self._helper = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _SCRIPT, self.name],
+                stdin=reading,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={},
+                cwd="/",
+                start_new_session=True,
+            )
+        finally:
+            os.close(reading)
+
+    @property
+    def alive(self) -> bool:
+        return self.owner == os.getpid() and self._helper.poll() is None
+
+
+_watch: _Watch | None = None
+
+
+def owner_mark() -> str:
+    """The mark that ties a child to our life; starts the helper when it is not running.
+
+    Empty where the system has no /proc: children then outlive a kill of ours.
+    """
+    global _watch  # noqa: PLW0603 - one helper per process is the point
+    if not Path("/proc/self/environ").exists():
+        return ""
+    if _watch is None or not _watch.alive:
+        with contextlib.suppress(OSError):
+            _watch = _Watch()
+    return _watch.name if _watch is not None else ""
