@@ -7,6 +7,8 @@ ThreadId = NewType("ThreadId", str)
 TurnId = NewType("TurnId", str)
 ItemId = NewType("ItemId", str)
 
+_BARE_LENGTH = 32
+
 
 def is_uuid(text: str) -> bool:
     """Whether `text` is a UUID in a form that the protocol accepts (hyphenated, bare or urn)."""
@@ -15,3 +17,16 @@ def is_uuid(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def explain_bad_uuid(text: str) -> str | None:
+    """What is wrong with `text` as a UUID, in the references' words; None when nothing is."""
+    if is_uuid(text):
+        return None
+    for position, char in enumerate(text, 1):
+        if char not in "0123456789abcdefABCDEF-":
+            return (
+                "invalid character: expected an optional prefix of `urn:uuid:` followed by "
+                f"[0-9a-fA-F-], found `{char}` at {position}"
+            )
+    return f"invalid length: expected length {_BARE_LENGTH} for simple format, found {len(text)}"

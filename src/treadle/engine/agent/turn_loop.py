@@ -85,11 +85,30 @@ class TurnLoop:
             ),
         )
         self._reader: ResponseReader | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._stopping = False
+        self._cutting = False
+
+    def interrupt(self) -> None:
+        """End the turn as interrupted; at once where it runs, else as its first deed."""
+        self._stopping = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def cut_short(self) -> None:
+        """Leave the answer in flight: input has joined the turn (as 0.169.0). Else no effect."""
+        if self._task is not None and self._reader is not None and not self._stopping:
+            self._cutting = True
+            self._task.cancel()
 
     async def run(self, first: Steer) -> None:
         """Run the turn to its terminal event, with `first` as its input."""
+        self._task = asyncio.current_task()
         try:
             await self._begin(first)
+            if self._stopping:
+                # The interrupt came before the first step, when a cancel would have gone unseen.
+                raise asyncio.CancelledError
             await self._converse()
             # An ending is never cut in half: a cancel that comes now is late and changes nothing.
             await finish(self._end("completed"), CLEANUP_SECONDS, "end of turn")
@@ -173,22 +192,30 @@ class TurnLoop:
         state.response_started()
         reader = ResponseReader(thread, state, self._runs, self._report)
         self._reader = reader
-        async with aclosing(thread.model.stream(self._request())) as stream:
-            async for events in stream:
-                if self._retried(events):
-                    if reader.called:
-                        # Its tools have run: go on from their outputs, never run them again.
-                        break
-                    reader.void()
-                else:
-                    reader.read(events)
-                await thread.announcer.room()
-                if state.steers and reader.completed is None:
-                    # As 0.169.0: input that joins cuts the answer short; what was said is kept.
-                    break
+        try:
+            await self._read(reader)
+        except asyncio.CancelledError:
+            if not self._cutting or self._stopping:
+                raise
+            asyncio.current_task().uncancel()  # pyright: ignore[reportOptionalMemberAccess] - it runs in a task
+        self._cutting = False
         reader.cut()
         self._reader = None
         return reader.completed
+
+    async def _read(self, reader: ResponseReader) -> None:
+        thread = self._thread
+        async with aclosing(thread.model.stream(self._request())) as stream:
+            async for events in stream:
+                if not self._retried(events):
+                    reader.read(events)
+                elif reader.called:
+                    # Its tools have run: go on from their outputs, never run them again.
+                    return
+                else:
+                    reader.void()
+                if reader.completed is None:
+                    await thread.announcer.room()
 
     def _retried(self, events: list[ModelEvent]) -> bool:
         retries = [event for event in events if isinstance(event, Retrying)]

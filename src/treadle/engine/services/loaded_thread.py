@@ -4,9 +4,9 @@ Owns status and metadata of a loaded thread, and is the `Log` its turns write to
 from what is appended (the store never infers them): the first user message makes the preview.
 """
 
-import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from treadle.domain.ids import ThreadId
@@ -36,10 +36,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class RunningTurn:
-    """The turn in progress and the task that runs it."""
+    """The turn in progress, and how to reach into it."""
 
     state: TurnState
-    task: asyncio.Task[None]
+    interrupt: Callable[[], None]
+    steered: Callable[[], None]
+    """Call it after input has joined the state: the answer in flight is cut short."""
 
 
 class ThreadLog:

@@ -1,0 +1,92 @@
+"""The app-server: sessions over channels, one engine behind them.
+
+Puts dispatch, handlers and subscriptions together and runs connections. Which store, model or
+sandbox there is was decided by whoever made the services.
+"""
+
+import itertools
+from collections.abc import Mapping
+
+from treadle.appserver.context import Services
+from treadle.appserver.dispatch import Dispatch, Handler
+from treadle.appserver.handlers import initialize, settings, thread, turn
+from treadle.appserver.session import Session
+from treadle.engine.services.feed import Feed
+from treadle.kit.tasks import TaskScope
+from treadle.wire.rpc.lanes import Lanes
+from treadle.wire.rpc.peer import Peer
+from treadle.wire.transport.channel import Channel
+
+ANSWER_SECONDS = 5.0
+"""How long requests received before end of input may take to be answered."""
+
+HANDLERS: Mapping[str, Handler] = {
+    "initialize": initialize.initialize,
+    "thread/start": thread.start,
+    "thread/resume": thread.resume,
+    "thread/read": thread.read,
+    "thread/list": thread.list_threads,
+    "thread/loaded/list": thread.list_loaded,
+    "thread/archive": thread.archive,
+    "thread/unarchive": thread.unarchive,
+    "thread/unsubscribe": thread.unsubscribe,
+    "turn/start": turn.start,
+    "turn/steer": turn.steer,
+    "turn/interrupt": turn.interrupt,
+    "config/read": settings.read_config,
+    "config/value/write": settings.write_config_value,
+    "config/batchWrite": settings.write_config_batch,
+    "configRequirements/read": settings.read_requirements,
+    "model/list": settings.list_models,
+    "account/read": settings.read_account,
+}
+"""Every offered method of the table and what serves it."""
+
+
+class AppServer:
+    """Serves any number of connections."""
+
+    def __init__(self, services: Services, feed: Feed) -> None:
+        self._services = services
+        self._dispatch = Dispatch(services, HANDLERS, Lanes())
+        self._numbers = itertools.count(1)
+        self._sessions: set[Session] = set()
+        services.threads.watched = services.subscriptions.watched
+        services.subscriptions.on_unwatched = services.threads.unwatched
+        feed.listen(services.subscriptions)
+
+    @property
+    def running_turns(self) -> int:
+        """How many turns run now."""
+        return self._services.threads.running_count
+
+    def drain(self) -> None:
+        """Refuse new turns from now on; everything else is still served."""
+        self._services.turns.draining = True
+
+    async def serve(self, channel: Channel, *, last: bool = False) -> None:
+        """Run one connection until its peer ends it.
+
+        Requests received before that are answered. With `last` the engine is shut down before the
+        connection closes, so that the end of its turns can still be heard.
+        """
+        number = next(self._numbers)
+        peer = Peer(channel)
+        session = Session(number, peer, TaskScope(f"connection {number}"))
+        self._sessions.add(session)
+        self._services.subscriptions.add(session)
+        try:
+            await peer.run(lambda message: self._dispatch.take(session, message))
+            await session.gate.drained(ANSWER_SECONDS)
+        finally:
+            session.gate.close()
+            await session.scope.close(1.0)
+            if last:
+                await self.shutdown()
+            self._services.subscriptions.remove(session)
+            self._sessions.discard(session)
+            await peer.close()
+
+    async def shutdown(self) -> None:
+        """Interrupt what runs and close all threads; idempotent, bounded."""
+        await self._services.threads.shutdown()

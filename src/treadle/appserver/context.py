@@ -1,0 +1,37 @@
+"""What a handler gets: the server's services, the asking session, and a word for later."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from treadle.appserver.session import Session
+from treadle.appserver.subscriptions import Subscriptions
+from treadle.engine.services.config import ConfigService
+from treadle.engine.services.threads import Threads
+from treadle.engine.services.turns import Turns
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the handlers may ask, and facts about this server."""
+
+    threads: Threads
+    turns: Turns
+    config: ConfigService
+    subscriptions: Subscriptions
+    home: str
+    protocol_version: str
+    product: str
+    """Name and version of this program, such as `treadle/0.1.0`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One request's surroundings."""
+
+    session: Session
+    services: Services
+    later: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+
+    def afterwards(self, deed: Callable[[], None]) -> None:
+        """Do something once the answer is queued, so that its notifications come after it."""
+        self.later.append(deed)

@@ -1,0 +1,40 @@
+"""What a client learns of each exception that services raise."""
+
+from treadle.engine.services import errors
+from treadle.engine.services.config import ConfigRejected
+from treadle.wire.protocol.errors import (
+    INTERNAL,
+    RpcError,
+    invalid_params,
+    invalid_request,
+    unsupported,
+)
+
+
+def translate(error: Exception) -> RpcError | None:
+    """The wire error of a service's exception; None for what is unexpected."""
+    match error:
+        case errors.InputTooLarge(data=data):
+            return invalid_params(str(error), data)
+        case errors.ThreadIsArchived(thread_id=thread_id):
+            return invalid_request(
+                f"session {thread_id} is archived. "
+                f"Run `codex unarchive {thread_id}` to unarchive it first."
+            )
+        case errors.Unsupported():
+            return unsupported(str(error))
+        case errors.StorageFailed():
+            return RpcError(INTERNAL, f"failed to read thread: {error}")
+        case ConfigRejected(message=message, code=code, internal=internal):
+            data = {"config_write_error_code": code} if code else None
+            return RpcError(INTERNAL, message) if internal else invalid_request(message, data)
+        case (
+            errors.ThreadNotFound()
+            | errors.WriterConflict()
+            | errors.InvalidQuery()
+            | errors.PlanRejected()
+            | errors.Refused()
+        ):
+            return invalid_request(str(error))
+        case _:
+            return None

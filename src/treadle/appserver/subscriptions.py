@@ -1,0 +1,118 @@
+"""Who hears what: sessions, the threads they watch, and the way of an event to their outboxes.
+
+A session subscribes to a thread by starting or resuming it. Broadcast notifications go to every
+initialized session, all others to the thread's subscribers. A thread that leaves memory takes its
+subscriptions along, so that a stale one never survives an archive.
+"""
+
+from collections.abc import Callable
+
+from treadle.appserver.projection import Projected, project, text_delta
+from treadle.appserver.session import Session
+from treadle.domain.events import StatusChanged, TextDelta, ThreadEvent
+from treadle.domain.threads import NotLoaded
+from treadle.kit.clock import Clock
+from treadle.wire.protocol.jsonrpc import encode_notification
+
+
+class Subscriptions:
+    """All sessions of one server; listens to the engine's feed."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._sessions: dict[int, Session] = {}
+        self._watchers: dict[str, dict[int, Session]] = {}
+        self.on_unwatched: Callable[[str], None] = lambda _thread_id: None
+
+    # ------------------------------------------------------------------ sessions
+
+    def add(self, session: Session) -> None:
+        """A connection came."""
+        self._sessions[session.number] = session
+
+    def remove(self, session: Session) -> None:
+        """A connection went; threads that nobody watches now are reported."""
+        self._sessions.pop(session.number, None)
+        for thread_id in [t for t, who in self._watchers.items() if session.number in who]:
+            if self.unsubscribe(session, thread_id):
+                self.on_unwatched(thread_id)
+
+    def subscribe(self, session: Session, thread_id: str) -> None:
+        """From now on the session hears the thread."""
+        self._watchers.setdefault(thread_id, {})[session.number] = session
+
+    def subscribed(self, session: Session, thread_id: str) -> bool:
+        """Whether the session hears the thread."""
+        return session.number in self._watchers.get(thread_id, ())
+
+    def unsubscribe(self, session: Session, thread_id: str) -> bool:
+        """The session hears the thread no more; True when it was the last one."""
+        watchers = self._watchers.get(thread_id)
+        if watchers is None or watchers.pop(session.number, None) is None:
+            return False
+        if watchers:
+            return False
+        del self._watchers[thread_id]
+        return True
+
+    def watched(self, thread_id: str) -> bool:
+        """Whether anybody hears the thread."""
+        return thread_id in self._watchers
+
+    # ------------------------------------------------------------------ events
+
+    def hear(self, event: ThreadEvent) -> None:
+        """Send an event's notification to whom it concerns."""
+        if type(event) is TextDelta:
+            self._send(text_delta(event), self._watchers.get(event.thread_id))
+            return
+        projected = project(event)
+        whom = self._sessions if projected.broadcast else self._watchers.get(event.thread_id)
+        self._send(projected, whom)
+        if isinstance(event, StatusChanged) and isinstance(event.status, NotLoaded):
+            self._watchers.pop(event.thread_id, None)
+
+    def _send(self, projected: Projected, whom: dict[int, Session] | None) -> None:
+        if not whom:
+            return
+        frame: bytes | None = None
+        for session in whom.values():
+            if not session.wants(projected.method):
+                continue
+            if frame is None:
+                frame = encode_notification(
+                    projected.method, projected.params, int(self._clock.now() * 1000)
+                )
+            if not session.peer.send(frame, droppable=projected.droppable):
+                session.lagged += 1
+            elif session.lagged and not projected.droppable:
+                self._tell_lag(session)
+
+    def _tell_lag(self, session: Session) -> None:
+        text = (
+            f"{session.lagged} deltas were dropped because this client reads too slowly; "
+            "completed items carry the whole text"
+        )
+        session.lagged = 0
+        if session.wants("warning"):
+            params = {"threadId": None, "message": text}
+            now_ms = int(self._clock.now() * 1000)
+            session.peer.send(encode_notification("warning", params, now_ms))
+
+    def notify(self, session: Session, method: str, params: object) -> None:
+        """A notification for one session alone."""
+        if session.wants(method):
+            now_ms = int(self._clock.now() * 1000)
+            session.peer.send(encode_notification(method, params, now_ms))
+
+    # ------------------------------------------------------------------ slow readers
+
+    @property
+    def has_room(self) -> bool:
+        """Whether every session keeps up."""
+        return all(session.peer.outbox.has_room for session in self._sessions.values())
+
+    async def room(self) -> None:
+        """Wait until every session keeps up."""
+        for session in list(self._sessions.values()):
+            await session.peer.outbox.room()

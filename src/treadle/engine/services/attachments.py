@@ -1,0 +1,30 @@
+"""Local images of an input, read into data URLs for the model."""
+
+import base64
+import mimetypes
+from pathlib import Path
+
+from treadle.domain.items import LocalImageInput, UserInput
+
+MAX_IMAGE_BYTES = 20 << 20
+"""Larger files are not sent; providers refuse them anyway."""
+
+
+def load_images(content: list[UserInput]) -> dict[str, str]:
+    """A data URL for each local image by its path, or a text saying why there is none."""
+    return {part.path: _load(part.path) for part in content if isinstance(part, LocalImageInput)}
+
+
+def _load(path: str) -> str:
+    kind = mimetypes.guess_type(path)[0] or "image/png"
+    try:
+        file = Path(path)
+        if file.stat().st_size > MAX_IMAGE_BYTES:
+            return (
+                f"The image at `{path}` is larger than {MAX_IMAGE_BYTES >> 20} MB and was left out"
+            )
+        data = file.read_bytes()
+    except OSError as error:
+        reason = f"{error.strerror} (os error {error.errno})"
+        return f"The local image at `{path}` could not be read: {reason}"
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

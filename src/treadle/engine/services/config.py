@@ -1,0 +1,56 @@
+"""The port to configuration as clients see it: read, write, requirements, problems.
+
+Implemented above the engine, where files and environment are read.
+"""
+
+from typing import Any, Protocol
+
+
+class ConfigRejected(Exception):
+    """A configuration request cannot be carried out.
+
+    Attributes:
+        message: what the client is told.
+        code: the protocol's `config_write_error_code`, None outside of writes.
+        internal: whether the fault lies in stored configuration rather than in the request.
+    """
+
+    def __init__(self, message: str, *, code: str | None = None, internal: bool = False) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.internal = internal
+
+
+class ConfigService(Protocol):
+    """Configuration as the protocol presents it."""
+
+    def read(self, cwd: str | None, *, include_layers: bool) -> dict[str, Any]:
+        """`{config, origins, layers?}`; raises ConfigRejected when it cannot be read."""
+        ...
+
+    def write(
+        self, edits: list[tuple[str, Any, str]], file_path: str | None, expected: str | None
+    ) -> dict[str, Any]:
+        """Apply (key path, value, merge strategy) edits, all or none; the write's answer."""
+        ...
+
+    def requirements(self) -> dict[str, Any] | None:
+        """What an administrator requires; None without such a policy."""
+        ...
+
+    def warnings(self) -> list[dict[str, Any]]:
+        """Problems found, in the shape of `configWarning`."""
+        ...
+
+    def account(self) -> dict[str, Any]:
+        """`{account, requiresOpenaiAuth}` of the configured provider."""
+        ...
+
+    def models(self) -> list[dict[str, Any]]:
+        """The model catalog in the shape of `model/list`."""
+        ...
+
+    def default_provider(self) -> str:
+        """Id of the configured model provider; raises ConfigRejected when it cannot be read."""
+        ...
