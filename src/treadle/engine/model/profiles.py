@@ -1,0 +1,36 @@
+"""What a model provider is: its address, its credentials as values, its limits. Data alone.
+
+The loader of the configuration resolves environment variables and builds these; nothing here reads
+the environment. Named providers' quirks belong here as fields, never as branches in the clients.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderSettings:
+    """One entry of `model_providers`, resolved."""
+
+    id: str
+    name: str
+    base_url: str
+    """Such as `https://host/v1`; requests go to `/responses` below it."""
+    wire_api: str = "responses"
+    bearer: str | None = field(default=None, repr=False)
+    """The token itself; None sends no `Authorization` header."""
+    missing_env: str | None = None
+    """Name of the variable that `env_key` asks for and that is not set: every call then fails."""
+    env_key_instructions: str | None = None
+    query_params: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    http_headers: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    """`http_headers` and the resolved `env_http_headers` together; they win over our own."""
+    request_max_retries: int = 4
+    """How often one HTTP request is sent again after a 5xx or a transport error."""
+    stream_max_retries: int = 5
+    """How often the whole exchange is tried again after a broken or refused answer."""
+    stream_idle_timeout_ms: int = 300_000
+    """Longest silence of the provider; any byte, even of a comment, is life."""
+    connect_timeout_ms: int = 15_000
+    """Longest wait for a connection, TLS included."""
+    installation_id: str | None = None
+    """Travels in the turn metadata when known."""
