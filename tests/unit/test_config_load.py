@@ -21,7 +21,7 @@ def lab(tmp_path: Path) -> Lab:
 
 def error_of(store: ConfigStore, **how: Any) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
-        store.snapshot(**how: Any)
+        store.snapshot(**how)
     return caught.value
 
 
@@ -70,10 +70,12 @@ def test_tables_merge_key_by_key_and_lists_replace(lab: Lab) -> None:
         ),
         ("[mcp_servers.a]\nurl=5\n", (2, 5, 5), "invalid type: integer `5`, expected a", "value"),
         ("model = \n", (1, 9, 9), "Invalid value", "syntax"),
-        ("[model_providers.x]\nbase_url='u'\n", (1, 2, 18), "provider name must not", "meaning"),
+        ("[model_providers.x]\nbase_url='u'\n", (1, 2, 18), "provider name must not", "value"),
     ],
 )
-def test_a_fault_is_told_with_file_and_place(lab: Lab, text: str, place: Any, reason: str, kind: str) -> None:
+def test_a_fault_is_told_with_file_and_place(
+    lab: Lab, text: str, place: Any, reason: str, kind: str
+) -> None:
     lab.user(text)
     store = lab.store()
     error = error_of(store)
@@ -167,7 +169,9 @@ def test_key_paths_that_cannot_be_read_are_refused(text: str) -> None:
         (None, ReadOnly(), "on-request"),
     ],
 )
-def test_trust_decides_where_nothing_is_configured(lab: Lab, level: Any, sandbox: Any, approval: Any) -> None:
+def test_trust_decides_where_nothing_is_configured(
+    lab: Lab, level: Any, sandbox: Any, approval: Any
+) -> None:
     (lab.work / ".git").mkdir()
     deep = lab.work / "deep"
     deep.mkdir()
