@@ -1,0 +1,337 @@
+"""Rollout lines of Codex, from and to Treadle's records.
+
+`LineWriter` spells records as lines that both generations of readers understand; `LineReader`
+folds lines of either generation, of files from before both, and of anything else into records. A
+line that cannot be read is skipped and counted, never fatal. Knows no files.
+"""
+
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import msgspec
+
+from treadle.domain.items import AgentMessage, Reasoning, UserMessage
+from treadle.domain.records import (
+    ContextReplaced,
+    Foreign,
+    ItemDone,
+    ModelItem,
+    SettingsApplied,
+    ThreadRecord,
+    TurnContext,
+    TurnEnded,
+    TurnStarted,
+    UsageRecorded,
+)
+from treadle.domain.turns import ThreadTokenUsage, TokenUsage, TurnError
+from treadle.engine.store.local.file_heads import created_from_file
+from treadle.engine.store.local.file_items import item_from_file
+from treadle.engine.store.local.file_settings import settings_from_file
+from treadle.engine.store.local.legacy_events import event_to_item
+from treadle.engine.store.local.names import camel, respell_error
+from treadle.kit.clock import parse_iso
+
+Json = dict[str, Any]
+
+_MODEL_ITEMS = frozenset(
+    ("message", "reasoning", "function_call", "function_call_output", "local_shell_call")
+)
+
+
+class Line(msgspec.Struct):
+    """One line as it lies in a file; absent parts are None."""
+
+    type: str | None = None
+    payload: Any = None
+    timestamp: str | None = None
+    ordinal: int | None = None
+    turn_id: str | None = None
+    echo: bool = False
+    """Written for older readers only: the same fact is on another line."""
+
+
+_lines = msgspec.json.Decoder(Line)
+_objects = msgspec.json.Decoder()
+
+
+class LineReader:
+    """Folds the lines of one thread, in order, into records.
+
+    `records` grows as lines come; `skipped` counts unreadable ones; `next_ordinal` is None until
+    a line with an ordinal was seen.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[ThreadRecord] = []
+        self.skipped = 0
+        self.next_ordinal: int | None = None
+        self._thread_id = ""
+        self._provider = ""
+        self._turn_id: str | None = None
+        self._implied = False
+        self._fresh = 0
+        self._at = 0.0
+        self._starts: list[int] = []
+        self._error: TurnError | None = None
+        self._reasoning: int | None = None
+        self._line_readers: dict[str, Callable[[Json, Line], None]] = {
+            "session_meta": self._head,
+            "response_item": self._response,
+            "turn_context": self._context,
+            "compacted": self._compacted,
+            "event_msg": self._event,
+        }
+        self._event_readers: dict[str, Callable[[Json], None]] = {
+            "task_started": self._started,
+            "turn_started": self._started,
+            "task_complete": self._ended,
+            "turn_complete": self._ended,
+            "turn_aborted": self._ended,
+            "error": self._failed,
+            "item_completed": self._item,
+            "thread_settings_applied": self._applied,
+            "token_count": self._usage,
+            "thread_rolled_back": self._rolled_back,
+        }
+
+    def feed(self, lines: Iterable[bytes]) -> None:
+        """Read further lines (without their line ends)."""
+        for raw in lines:
+            if raw and not raw.isspace():
+                self._line(raw)
+
+    def finish(self) -> list[ThreadRecord]:
+        """Everything read; a turn that only its messages told of ends here."""
+        self._end_implied()
+        return self.records
+
+    def _line(self, raw: bytes) -> None:
+        try:
+            line = _lines.decode(raw)
+            if line.timestamp:
+                self._at = parse_iso(line.timestamp)
+            self._take(line, raw)
+        except (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError):
+            self.skipped += 1
+
+    def _take(self, line: Line, raw: bytes) -> None:
+        if line.ordinal is not None:
+            self.next_ordinal = line.ordinal + 1
+        elif self.next_ordinal is not None:
+            self.next_ordinal += 1
+        if line.echo:
+            return
+        if line.type is None or (line.payload is None and line.type in _MODEL_ITEMS):
+            self._bare(cast("Json", _objects.decode(raw)))
+            return
+        read = self._line_readers.get(line.type)
+        if read is None or not isinstance(line.payload, dict):
+            self._add(Foreign(type=line.type, payload=cast("Any", line.payload)))
+        else:
+            read(cast("Json", line.payload), line)
+
+    def _add(self, record: ThreadRecord) -> None:
+        record.at = self._at
+        self.records.append(record)
+
+    def _bare(self, entry: Json) -> None:
+        """Files from before lines had an envelope: a head, then items of the model."""
+        kind = entry.get("type")
+        if kind is None and "id" in entry and not self.records:
+            self._head({**entry, "timestamp": entry.get("timestamp")}, None)
+        elif kind in _MODEL_ITEMS:
+            self._add(ModelItem(item=entry))
+            self._bare_message(entry)
+        else:
+            self.skipped += 1
+
+    def _bare_message(self, entry: Json) -> None:
+        role = entry.get("role")
+        parts = cast("list[Json]", entry.get("content") or [])
+        text = "".join(str(part.get("text", "")) for part in parts)
+        if role == "user" and text and not text.startswith("<"):
+            self._event({"type": "user_message", "message": text}, None)
+        elif role == "assistant" and text:
+            self._event({"type": "agent_message", "message": text}, None)
+
+    def _head(self, payload: Json, _line: Line | None) -> None:
+        created = created_from_file(payload, self._at)
+        if self._thread_id:
+            # A later head (fork, revert, rewritten metadata) belongs to the same log.
+            if created.thread_id != self._thread_id:
+                self._add(Foreign(type="session_meta", payload=payload))
+            return
+        self._thread_id = created.thread_id
+        self._provider = created.model_provider
+        at, self._at = self._at, created.at or self._at
+        self._add(created)
+        self._at = at or created.at
+
+    def _response(self, payload: Json, line: Line) -> None:
+        turn_id = line.turn_id
+        passed = payload.pop("internal_chat_message_metadata_passthrough", None)
+        if turn_id is None and isinstance(passed, dict):
+            turn_id = cast("Json", passed).get("turn_id")
+        self._add(ModelItem(item=payload, turn_id=turn_id))
+
+    def _context(self, payload: Json, _line: Line) -> None:
+        settings = settings_from_file(payload, self._provider)
+        turn_id = str(payload.get("turn_id") or self._turn_id or "")
+        self._add(TurnContext(turn_id=turn_id, settings=settings))
+
+    def _compacted(self, payload: Json, _line: Line) -> None:
+        items = cast("list[Json] | None", payload.get("replacement_history"))
+        message = str(payload.get("message") or "")
+        if items is None:
+            # The oldest compactions kept the words alone.
+            content = [{"type": "input_text", "text": message}]
+            items = [{"type": "message", "role": "user", "content": content}]
+        for item in items:
+            item.pop("internal_chat_message_metadata_passthrough", None)
+        self._add(ContextReplaced(message=message, items=items))
+
+    def _event(self, payload: Json, line: Line | None) -> None:
+        kind = str(payload.get("type", ""))
+        if kind != "agent_reasoning":
+            self._reasoning = None
+        read = self._event_readers.get(kind)
+        if read is not None:
+            read(payload)
+        elif not self._display(payload) and line is not None:
+            self._add(Foreign(type="event_msg", payload=payload))
+
+    def _started(self, payload: Json) -> None:
+        self._end_implied()
+        self._turn_id = str(payload.get("turn_id") or self._new_turn_id())
+        self._error = None
+        self._starts.append(len(self.records))
+        started = payload.get("started_at")
+        self._add(
+            TurnStarted(
+                turn_id=self._turn_id,
+                started_at=int(self._at) if started is None else int(started),
+                model_context_window=payload.get("model_context_window"),
+            )
+        )
+
+    def _ended(self, payload: Json) -> None:
+        turn_id = str(payload.get("turn_id") or self._turn_id or self._new_turn_id())
+        aborted = payload.get("type") == "turn_aborted"
+        error = _error_of(payload) or (None if aborted else self._error)
+        status = "interrupted" if aborted else "failed" if error else "completed"
+        self._turn_id, self._implied, self._error = None, False, None
+        self._add(
+            TurnEnded(
+                turn_id=turn_id,
+                status=status,
+                error=error,
+                reason=payload.get("reason"),
+                last_agent_message=payload.get("last_agent_message"),
+                started_at=payload.get("started_at"),
+                completed_at=payload.get("completed_at") or int(self._at),
+                duration_ms=payload.get("duration_ms"),
+            )
+        )
+
+    def _failed(self, payload: Json) -> None:
+        kind = respell_error(payload.get("codex_error_info"), camel)
+        self._error = TurnError(message=str(payload.get("message") or ""), codex_error_info=kind)
+
+    def _item(self, payload: Json) -> None:
+        self._add(
+            ItemDone(
+                turn_id=str(payload.get("turn_id") or self._turn_id or ""),
+                item=item_from_file(payload["item"]),
+                started_at_ms=payload.get("started_at_ms"),
+                completed_at_ms=payload.get("completed_at_ms"),
+            )
+        )
+
+    def _applied(self, payload: Json) -> None:
+        entry = cast("Json", payload.get("thread_settings") or {})
+        self._add(SettingsApplied(settings=settings_from_file(entry, self._provider)))
+
+    def _usage(self, payload: Json) -> None:
+        info = cast("Json | None", payload.get("info"))
+        usage = None
+        if info is not None:
+            usage = ThreadTokenUsage(
+                total=_tokens(info.get("total_token_usage")),
+                last=_tokens(info.get("last_token_usage")),
+                model_context_window=info.get("model_context_window"),
+            )
+        limits = cast("Json | None", payload.get("rate_limits"))
+        turn_id = payload.get("turn_id") or self._turn_id
+        self._add(UsageRecorded(turn_id=turn_id, usage=usage, rate_limits=limits))
+
+    def _rolled_back(self, payload: Json) -> None:
+        """The last turns were taken back: they count neither as turns nor as context."""
+        self._end_implied()
+        for _ in range(int(payload.get("num_turns") or 0)):
+            if self._starts:
+                del self.records[self._starts.pop() :]
+        self._turn_id = None
+
+    def _display(self, payload: Json) -> bool:
+        item = event_to_item(payload, f"item-{self._fresh + 1}")
+        if item is None:
+            return False
+        if isinstance(item, UserMessage) and (self._turn_id is None or self._implied):
+            self._started({"turn_id": self._new_turn_id()})
+            self._implied = True
+        if isinstance(item, UserMessage | AgentMessage) or not payload.get("call_id"):
+            self._fresh += 1
+        if isinstance(item, Reasoning) and self._grow_reasoning(item):
+            return True
+        if self._turn_id is None:
+            self._started({"turn_id": self._new_turn_id()})
+            self._implied = True
+        self._add(ItemDone(turn_id=cast("str", self._turn_id), item=item))
+        if isinstance(item, Reasoning):
+            self._reasoning = len(self.records) - 1
+        return True
+
+    def _grow_reasoning(self, item: Reasoning) -> bool:
+        """Parts of one reasoning come as events of their own; they make one item."""
+        if self._reasoning is None:
+            return False
+        record = self.records[self._reasoning]
+        if isinstance(record, ItemDone) and isinstance(record.item, Reasoning):
+            self._fresh -= 1
+            record.item.summary.extend(item.summary)
+            return True
+        return False
+
+    def _end_implied(self) -> None:
+        if self._implied and self._turn_id is not None:
+            self._add(TurnEnded(turn_id=self._turn_id, status="completed", error=self._error))
+        self._turn_id, self._implied = None, False
+
+    def _new_turn_id(self) -> str:
+        # The same file must give the same ids each time: clients page by them.
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self._thread_id}/{len(self.records)}"))
+
+
+def _error_of(payload: Json) -> TurnError | None:
+    entry = payload.get("error")
+    if not isinstance(entry, dict):
+        return None
+    error = cast("Json", entry)
+    return TurnError(
+        message=str(error.get("message") or ""),
+        codex_error_info=respell_error(error.get("codex_error_info"), camel),
+        additional_details=error.get("additional_details"),
+    )
+
+
+def _tokens(entry: Any) -> TokenUsage:
+    counts = cast("Json", entry or {})
+    return TokenUsage(
+        total_tokens=counts.get("total_tokens", 0),
+        input_tokens=counts.get("input_tokens", 0),
+        cached_input_tokens=counts.get("cached_input_tokens", 0),
+        cache_write_input_tokens=counts.get("cache_write_input_tokens", 0),
+        output_tokens=counts.get("output_tokens", 0),
+        reasoning_output_tokens=counts.get("reasoning_output_tokens", 0),
+    )

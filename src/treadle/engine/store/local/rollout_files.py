@@ -1,0 +1,264 @@
+"""Rollout files: where they lie, how they are found, read and appended to.
+
+Owns paths and bytes. Lines become records in the codec; who may write is decided by ownership.
+"""
+
+import contextlib
+import io
+import os
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from treadle.engine.store.local.file_heads import HistoryBase, history_base
+from treadle.engine.store.thread_store import StorageFailed, Unsupported
+
+SESSIONS = "sessions"
+ARCHIVED = "archived_sessions"
+_NAME = re.compile(
+    r"rollout-(?P<stamp>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d)-(?P<id>[0-9a-fA-F-]{36})"
+    r"(?:_(?P<segment>[0-9a-fA-F-]{36}))?\.jsonl(?P<packed>\.zst)?"
+)
+_HEAD_BYTES = 64 * 1024
+_MAX_BASES = 1000
+_lines = msgspec.json.Decoder(dict[str, Any])
+
+
+class RolloutName(msgspec.Struct, frozen=True):
+    """What a file's name tells: local time of creation, thread, later segment or not."""
+
+    stamp: str
+    thread_id: str
+    segment: str | None
+    packed: bool
+
+
+def parse_name(name: str) -> RolloutName | None:
+    """The parts of a rollout's file name; None for other files."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    packed = match["packed"] is not None
+    return RolloutName(match["stamp"], match["id"].lower(), match["segment"], packed)
+
+
+def new_path(home: Path, thread_id: str, at_seconds: float) -> Path:
+    """Where a thread made at this time is kept; folders and name go by local time."""
+    local = datetime.fromtimestamp(at_seconds).astimezone()
+    folder = home / SESSIONS / f"{local:%Y}" / f"{local:%m}" / f"{local:%d}"
+    return folder / f"rollout-{local:%Y-%m-%dT%H-%M-%S}-{thread_id}.jsonl"
+
+
+def dated_path(home: Path, name: str) -> Path | None:
+    """Where an archived file belongs when it comes back; None when its name tells no date."""
+    parts = parse_name(name)
+    if parts is None:
+        return None
+    return home / SESSIONS / parts.stamp[:4] / parts.stamp[5:7] / parts.stamp[8:10] / name
+
+
+def find_by_name(home: Path, thread_id: str) -> list[Path]:
+    """All files whose name carries this thread id, oldest first; active ones before archived."""
+    wanted = thread_id.lower()
+    return [path for path in walk(home) if _names(path, wanted)]
+
+
+def find_by_head(home: Path, thread_id: str) -> list[Path]:
+    """Files whose head carries this id whatever their name says; reads one line per file."""
+    found: list[Path] = []
+    for path in walk(home):
+        with contextlib.suppress(StorageFailed, Unsupported, OSError):
+            if head_of(path).get("id") == thread_id:
+                found.append(path)
+    return found
+
+
+def walk(home: Path) -> Iterator[Path]:
+    """All rollout files below a home, in the order of their folders and names."""
+    for base in (home / SESSIONS, home / ARCHIVED):
+        for folder, folders, names in os.walk(base):
+            folders.sort()
+            for name in sorted(names):
+                if is_rollout(name):
+                    yield Path(folder, name)
+
+
+def is_rollout(name: str) -> bool:
+    """Whether a file's name is that of a rollout, plain or compressed, dated or not."""
+    return name.startswith("rollout-") and name.endswith((".jsonl", ".jsonl.zst"))
+
+
+def head_of(path: Path) -> dict[str, Any]:
+    """Payload of the first line; empty when that is no head.
+
+    Raises:
+        StorageFailed: the file cannot be read.
+        Unsupported: it is compressed and the decompressor is not installed.
+    """
+    with open_stream(path) as stream:
+        first = stream.readline()
+    try:
+        line = _lines.decode(first)
+    except msgspec.MsgspecError:
+        return {}
+    payload = line.get("payload")
+    if line.get("type") == "session_meta" and isinstance(payload, dict):
+        return cast("dict[str, Any]", payload)
+    return line if "id" in line and "type" not in line else {}
+
+
+def open_stream(path: Path) -> io.BufferedIOBase:
+    """Open a rollout for reading, unpacking a compressed one; raises StorageFailed, Unsupported."""
+    try:
+        if path.suffix != ".zst":
+            return path.open("rb")
+        return io.BytesIO(_unpacked(path))
+    except OSError as error:
+        raise StorageFailed(f"cannot read rollout {path}: {error.strerror}") from error
+
+
+def whole_lines(path: Path, end_byte: int | None = None) -> list[bytes]:
+    """The complete lines of a file, up to a byte offset if given; a torn last line is left out."""
+    with open_stream(path) as stream:
+        data = stream.read() if end_byte is None else stream.read(end_byte)
+    lines = data.split(b"\n")
+    torn = lines.pop()
+    if torn and _is_json(torn):
+        # Complete all the same: a program may end its last line without a line feed.
+        lines.append(torn)
+    return lines
+
+
+def lineage(home: Path, path: Path) -> list[bytes]:
+    """All lines of a log, those it builds upon in other files first.
+
+    Raises:
+        StorageFailed: a file cannot be read, or one that the log builds upon is missing.
+    """
+    parts: list[list[bytes]] = [whole_lines(path)]
+    seen = {path}
+    base = history_base(head_of(path))
+    while base is not None:
+        source = _base_file(home, base, seen)
+        if source is None or len(seen) > _MAX_BASES:
+            raise StorageFailed(f"rollout {path} builds on thread {base.thread_id}, not found here")
+        seen.add(source)
+        parts.append(whole_lines(source, base.end_byte_offset))
+        base = history_base(head_of(source))
+    parts.reverse()
+    return [line for part in parts for line in part]
+
+
+def ends_whole(path: Path) -> bool:
+    """Whether a file is empty or its last line is ended."""
+    with path.open("rb") as stream:
+        if stream.seek(0, os.SEEK_END) == 0:
+            return True
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) == b"\n"
+
+
+def unpack(path: Path) -> Path:
+    """Put a compressed rollout's plain file in its place and return its path."""
+    plain = path.with_suffix("")
+    scratch = plain.with_name(f".{plain.name}.unpacking")
+    scratch.write_bytes(_unpacked(path))
+    scratch.replace(plain)
+    path.unlink(missing_ok=True)
+    return plain
+
+
+class Appender:
+    """Appends whole lines to one file; what was not written yet waits for the next try.
+
+    The file appears with the first write. After a short write the rest goes first, so a line is
+    never glued to half of another.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._pending = bytearray()
+        self._fd: int | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether bytes still wait to be written."""
+        return bool(self._pending)
+
+    def put(self, data: bytes) -> None:
+        """Take bytes of whole lines; `write` brings them to the file."""
+        self._pending += data
+
+    def write(self) -> None:
+        """Hand everything that waits to the operating system; raises StorageFailed."""
+        if not self._pending:
+            return
+        try:
+            if self._fd is None:
+                self._fd = self._open()
+            while self._pending:
+                del self._pending[: os.write(self._fd, self._pending)]
+        except OSError as error:
+            raise StorageFailed(f"cannot write rollout {self.path}: {error.strerror}") from error
+
+    def sync(self) -> None:
+        """Wait until the disk has it; may take long, so call it off the event loop."""
+        if self._fd is not None:
+            os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Let the file go; idempotent."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _open(self) -> int:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        fd = os.open(self.path, flags, 0o600)
+        if not ends_whole(self.path):
+            self._pending[:0] = b"\n"
+        return fd
+
+
+def _names(path: Path, thread_id: str) -> bool:
+    parts = parse_name(path.name)
+    return parts is not None and parts.thread_id == thread_id
+
+
+def _base_file(home: Path, base: HistoryBase, seen: set[Path]) -> Path | None:
+    """The newest file of the base thread that began before the base ends."""
+    for path in reversed(find_by_name(home, base.thread_id)):
+        if path in seen:
+            continue
+        with open_stream(path) as stream:
+            first = stream.readline()
+        try:
+            ordinal = _lines.decode(first).get("ordinal") or 0
+        except msgspec.MsgspecError:
+            continue
+        if ordinal < base.end_ordinal_exclusive:
+            return path
+    return None
+
+
+def _unpacked(path: Path) -> bytes:
+    try:
+        import zstandard
+    except ImportError:
+        raise Unsupported(f"rollout {path} is compressed; install zstandard to read it") from None
+    with path.open("rb") as packed:
+        reader = zstandard.ZstdDecompressor().stream_reader(packed)
+        return reader.read()
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        _lines.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+    return True

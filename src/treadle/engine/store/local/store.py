@@ -1,0 +1,191 @@
+"""Threads as rollout files below a home folder, the same that Codex keeps.
+
+Ties files, lines, ownership and the index together into a ThreadStore. Nothing exists on disk
+before a thread's first append. Blocking work runs in one worker thread.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from treadle.domain.records import ThreadCreated, ThreadRecord
+from treadle.engine.store.local.catalog import Catalog
+from treadle.engine.store.local.codec import LineReader
+from treadle.engine.store.local.ownership import Lease, acquire
+from treadle.engine.store.local.rollout_files import lineage, new_path, unpack
+from treadle.engine.store.local.writer import LocalThreadWriter, Target
+from treadle.engine.store.thread_store import (
+    StorageFailed,
+    ThreadInfo,
+    ThreadIsArchived,
+    ThreadNotFound,
+    ThreadPage,
+    ThreadPatch,
+    ThreadQuery,
+    ThreadWriter,
+    WriterConflict,
+)
+from treadle.kit.clock import Clock
+
+T = TypeVar("T")
+
+
+class LocalThreadStore:
+    """A ThreadStore of files; every promise of the port holds across processes."""
+
+    def __init__(
+        self, home: Path, clock: Clock, *, default_provider: str = "", sync: bool = False
+    ) -> None:
+        """Serve the threads below `home`.
+
+        Args:
+            home: the folder that holds `sessions` and `archived_sessions`.
+            clock: stamps ownership and what carries no time of its own.
+            default_provider: what a thread counts as that names no model provider.
+            sync: wait for the disk in every flush; off, a flush survives the process alone.
+        """
+        self._home = home
+        self._clock = clock
+        self._sync = sync
+        self._writers: dict[str, LocalThreadWriter] = {}
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="treadle-store")
+        self._catalog = Catalog(home, clock, default_provider)
+        self._closed = False
+
+    @property
+    def has_files(self) -> bool:
+        """True: every thread has a path."""
+        return True
+
+    async def create(self, created: ThreadCreated) -> ThreadWriter:
+        """Reserve a thread and its path; see `ThreadStore.create`."""
+        thread_id = created.thread_id
+        if thread_id in self._writers:
+            raise WriterConflict(f"thread {thread_id} already has an active writer")
+        paginated = created.history_mode == "paginated"
+        writer = LocalThreadWriter(
+            thread_id=thread_id,
+            target=Target(
+                path=new_path(self._home, thread_id, created.at or self._clock.now()),
+                next_ordinal=0 if paginated else None,
+                created=created,
+            ),
+            acquire=lambda: self._lease(thread_id),
+            released=self._forget,
+            sync=self._sync,
+        )
+        self._writers[thread_id] = writer
+        return writer
+
+    async def open(self, thread_id: str) -> tuple[ThreadWriter, list[ThreadRecord]]:
+        """Take ownership and read the log; see `ThreadStore.open`."""
+        writing = self._writers.get(thread_id)
+        if writing is not None:
+            if not writing.materialized:
+                raise ThreadNotFound(thread_id)
+            raise WriterConflict(f"thread {thread_id} already has an active writer")
+        lease: Lease | None = None
+        try:
+            await self._run(lambda: self._check_active(thread_id))
+            lease = self._lease(thread_id)
+            path, reader = await self._run(lambda: self._load_for_writing(thread_id))
+        except BaseException:
+            if lease is not None:
+                lease.release()
+            raise
+        if thread_id in self._writers:
+            lease.release()
+            raise WriterConflict(f"thread {thread_id} already has an active writer")
+        held = lease
+        writer = LocalThreadWriter(
+            thread_id=thread_id,
+            target=Target(path=path, next_ordinal=reader.next_ordinal),
+            acquire=lambda: held,
+            released=self._forget,
+            sync=self._sync,
+        )
+        self._writers[thread_id] = writer
+        return writer, reader.finish()
+
+    async def read(self, thread_id: str) -> ThreadInfo:
+        """Metadata of a stored thread, archived ones included; raises ThreadNotFound."""
+        return await self._run(lambda: self._catalog.find(thread_id))
+
+    async def read_records(self, thread_id: str) -> list[ThreadRecord]:
+        """The whole log without taking ownership; raises ThreadNotFound, StorageFailed."""
+        writer = self._writers.get(thread_id)
+        if writer is not None:
+            await writer.flush()
+        _, reader = await self._run(lambda: self._load(thread_id))
+        return reader.finish()
+
+    async def list_threads(self, query: ThreadQuery) -> ThreadPage:
+        """One page of stored threads that have a preview; raises InvalidQuery."""
+        return await self._run(lambda: self._catalog.page(query))
+
+    async def update(self, thread_id: str, patch: ThreadPatch) -> ThreadInfo:
+        """Change metadata; raises ThreadNotFound when nothing is stored under this id."""
+        return await self._run(lambda: self._catalog.update(thread_id, patch))
+
+    async def archive(self, thread_id: str) -> None:
+        """Move the thread's files to the archive; raises ThreadNotFound, WriterConflict."""
+        if thread_id in self._writers:
+            raise WriterConflict(f"thread {thread_id} is open here; close it before archiving")
+        await self._run(lambda: self._exclusively(thread_id, self._catalog.archive))
+
+    async def unarchive(self, thread_id: str) -> ThreadInfo:
+        """Move the files back to their dated folder; raises ThreadNotFound."""
+        return await self._run(lambda: self._exclusively(thread_id, self._catalog.unarchive))
+
+    async def close(self) -> None:
+        """Flush and release everything; idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            for writer in list(self._writers.values()):
+                await writer.close()
+        finally:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._worker, self._catalog.close)
+            self._worker.shutdown(wait=False)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        if self._closed:
+            raise StorageFailed("the thread store is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+    def _check_active(self, thread_id: str) -> None:
+        if self._catalog.find(thread_id).archived:
+            raise ThreadIsArchived(thread_id)
+
+    def _lease(self, thread_id: str) -> Lease:
+        return acquire(self._home, thread_id, self._clock)
+
+    def _exclusively(self, thread_id: str, work: Callable[[str], T]) -> T:
+        self._catalog.find(thread_id)
+        lease = self._lease(thread_id)
+        try:
+            return work(thread_id)
+        finally:
+            lease.release()
+
+    def _forget(self, writer: LocalThreadWriter) -> None:
+        if self._writers.get(writer.thread_id) is writer:
+            del self._writers[writer.thread_id]
+
+    def _load(self, thread_id: str) -> tuple[Path, LineReader]:
+        path = Path(self._catalog.find(thread_id).path or "")
+        reader = LineReader()
+        reader.feed(lineage(self._home, path))
+        if not any(isinstance(record, ThreadCreated) for record in reader.records[:1]):
+            raise StorageFailed(f"rollout at {path} has no readable head")
+        return path, reader
+
+    def _load_for_writing(self, thread_id: str) -> tuple[Path, LineReader]:
+        path, reader = self._load(thread_id)
+        if path.suffix == ".zst":
+            path = unpack(path)
+        return path, reader
