@@ -119,6 +119,7 @@ def test_a_version_guards_against_others_changes(lab: Lab) -> None:
         ("sandbox_mode", 7, "sandbox_mode"),
         ("model", {"x": 1}, "invalid type: map, expected a string\nin `model`\n"),
         ("mcp_servers.docs", {"url": 5}, "mcp_servers"),
+        ("model_providers.x.base_url", "u", "must not be empty\nin `model_providers`\n"),
         ("mcp_servers.a", {"env": {}}, "invalid transport\nin `mcp_servers.a`\n"),
         ("features.multi_agent", "yes", "features"),
         ("model_context_window", 1.5, "model_context_window"),

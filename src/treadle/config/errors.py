@@ -53,10 +53,13 @@ class ConfigError(Exception):
         key: tuple[str, ...] = (),
         path: str | None = None,
         range: TextRange | None = None,
+        place: tuple[str, ...] = (),
     ) -> None:
+        """Keep what is known; `place` is the key to look for in files when it is not `key`."""
         self.reason = reason
         self.kind: ErrorKind = kind
         self.key = key
+        self.place = place or key
         self.path = path
         self.range = range
         super().__init__(f"failed to load configuration: {self.details}")

@@ -310,13 +310,13 @@ def _refuse_retired(table: Mapping[str, Any]) -> None:
     if "experimental_thread_store_endpoint" in table:
         raise ConfigError(
             "`experimental_thread_store_endpoint` is no longer supported;"
-            " set `experimental_thread_store` instead"
+            " remove it from config.toml and set `experimental_thread_store` instead"
         )
 
 
 def _placed(error: ConfigError, stack: Stack) -> ConfigError:
     """The error with the file and place of its key, where a file has it."""
-    layer = stack.origin(error.key) if error.key and error.path is None else None
+    layer = stack.origin(error.place) if error.place and error.path is None else None
     if layer is None or layer.text is None:
         return error
     return ConfigError(
@@ -324,7 +324,7 @@ def _placed(error: ConfigError, stack: Stack) -> ConfigError:
         kind=error.kind,
         key=error.key,
         path=layer.path,
-        range=locate(layer.text, error.key),
+        range=locate(layer.text, error.place),
     )
 
 

@@ -50,13 +50,17 @@ def check_providers(table: Mapping[str, Any]) -> None:
         raise ConfigError(
             "model_providers contains reserved built-in provider IDs: `openai`. Built-in providers"
             " cannot be overridden. Rename your custom provider (for example, `openai-custom`).",
-            key=("model_providers", DEFAULT_PROVIDER),
+            kind="value",
+            key=("model_providers",),
+            place=("model_providers", DEFAULT_PROVIDER),
         )
     for provider_id, values in providers.items():
         if not str(values.get("name") or "").strip():
             raise ConfigError(
                 f"model_providers.{provider_id}: provider name must not be empty",
-                key=("model_providers", provider_id),
+                kind="value",
+                key=("model_providers",),
+                place=("model_providers", provider_id),
             )
 
 
