@@ -104,6 +104,14 @@ def test_a_broken_file_never_stops_start_up_and_mending_needs_no_restart(lab: La
     assert store.problems == ()
 
 
+def test_start_up_survives_flags_that_lean_on_a_broken_file(lab: Lab) -> None:
+    lab.user("model = \n")
+    assert lab.store("model=x").startup().model.model == "x"
+    config = lab.store('model_provider="mine"').startup()
+    assert config.model.provider.id == "openai"
+    assert len(config.problems) == 1
+
+
 def test_an_unknown_provider_is_named(lab: Lab) -> None:
     lab.user('model_provider = "zzz"\n')
     error = error_of(lab.store())

@@ -140,14 +140,16 @@ class ConfigStore:
         try:
             return self.snapshot()
         except ConfigError as error:
-            stack = Stack((make_layer({"type": "sessionFlags"}, self._safe_flags()),))
             problems = (error.as_problem(),)
-            return self._assemble(
-                self._reader.start(), None, stack, Requirements(), problems=problems
-            )
+        try:
+            return self._defaults(self.flags, problems)
+        except ConfigError:
+            # The flags lean on the unusable files, by naming a provider of theirs for instance.
+            return self._defaults({}, problems)
 
-    def _safe_flags(self) -> dict[str, Any]:
-        return {key: value for key, value in self.flags.items() if key != "model_provider"}
+    def _defaults(self, flags: Mapping[str, Any], problems: tuple[ConfigProblem, ...]) -> Config:
+        stack = Stack((make_layer({"type": "sessionFlags"}, flags),))
+        return self._assemble(self._reader.start(), None, stack, Requirements(), problems=problems)
 
     def requirements(self) -> Requirements:
         """The administrator's limits now.
