@@ -4,8 +4,9 @@ Owns the few shapes that configuration is made of. Which key has which shape is 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
+
+import msgspec
 
 Path = tuple[str, ...]
 
@@ -58,16 +59,14 @@ def mismatch(value: object, expected: str, key: Path) -> ValueFault:
     return ValueFault(key, f"invalid type: {describe(value)}, expected {expected}")
 
 
-@dataclass(frozen=True, slots=True)
-class Anything:
+class Anything(msgspec.Struct, frozen=True):
     """Any value: for parts that are kept and handed on, not used."""
 
     def check(self, value: object, key: Path, unknown: list[Path]) -> None:
         """Nothing is refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(msgspec.Struct, frozen=True):
     """A string."""
 
     def check(self, value: object, key: Path, unknown: list[Path]) -> None:
@@ -76,8 +75,7 @@ class Text:
             raise mismatch(value, "a string", key)
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(msgspec.Struct, frozen=True):
     """A boolean."""
 
     def check(self, value: object, key: Path, unknown: list[Path]) -> None:
@@ -86,8 +84,7 @@ class Flag:
             raise mismatch(value, "a boolean", key)
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(msgspec.Struct, frozen=True):
     """An integer within the bounds of the named machine type."""
 
     kind: str = "u64"
@@ -101,8 +98,7 @@ class Whole:
             raise ValueFault(key, f"invalid value: integer `{value}`, expected {self.kind}")
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
+class Number(msgspec.Struct, frozen=True):
     """A number, whole or not."""
 
     def check(self, value: object, key: Path, unknown: list[Path]) -> None:
@@ -111,8 +107,7 @@ class Number:
             raise mismatch(value, "f64", key)
 
 
-@dataclass(frozen=True, slots=True)
-class OneOf:
+class OneOf(msgspec.Struct, frozen=True):
     """One of the named strings."""
 
     names: tuple[str, ...]
@@ -137,8 +132,7 @@ def unknown_variant(value: str, names: tuple[str, ...]) -> str:
     return f"unknown variant `{value}`, expected {expected}"
 
 
-@dataclass(frozen=True, slots=True)
-class ListOf:
+class ListOf(msgspec.Struct, frozen=True):
     """A list whose items all have one shape."""
 
     item: Shape
@@ -151,8 +145,7 @@ class ListOf:
             self.item.check(item, key, unknown)
 
 
-@dataclass(frozen=True, slots=True)
-class MapOf:
+class MapOf(msgspec.Struct, frozen=True):
     """A table with free names whose values all have one shape; `inner` faults name the table."""
 
     value: Shape
@@ -171,14 +164,13 @@ class MapOf:
                 raise ValueFault((*key, name), fault.reason) from fault
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """A table with known names; others are unknown, or, with `rest`, have that shape."""
 
     name: str
     members: Mapping[str, Shape]
     rest: Shape | None = None
-    required: tuple[str, ...] = field(default=())
+    required: tuple[str, ...] = ()
 
     def check(self, value: object, key: Path, unknown: list[Path]) -> None:
         """Refuse other types, check each member, collect the names nobody knows."""
@@ -196,8 +188,7 @@ class Table:
                 raise ValueFault(key, f"missing field `{name}`")
 
 
-@dataclass(frozen=True, slots=True)
-class Either:
+class Either(msgspec.Struct, frozen=True):
     """The first shape that fits; `reason` is said when none does."""
 
     shapes: tuple[Shape, ...]
@@ -221,8 +212,7 @@ def string_or(table: Shape, names: tuple[str, ...]) -> "StringOr":
     return StringOr(OneOf(names), table)
 
 
-@dataclass(frozen=True, slots=True)
-class StringOr:
+class StringOr(msgspec.Struct, frozen=True):
     """A named string, or a table; anything else is told as the string would tell it."""
 
     string: OneOf

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from treadle.config.errors import ConfigProblem
 from treadle.config.layers import Stack, section
 from treadle.config.providers import ProviderConfig
@@ -25,8 +27,7 @@ DEFAULT_DOC_BYTES = 32768
 DEFAULT_TERMINAL_WAIT_MS = 300_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSettings:
+class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Which model answers and how. None leaves the choice to the model catalog."""
 
     model: str | None
@@ -45,8 +46,7 @@ class ModelSettings:
     catalog_file: Path | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SafetySettings:
+class SafetySettings(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent may do unasked."""
 
     approval_policy: ApprovalPolicy
@@ -60,8 +60,7 @@ class SafetySettings:
     allow_login_shell: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptSettings:
+class PromptSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What is said to the model besides the conversation."""
 
     instructions: str | None
@@ -90,8 +89,7 @@ class ShellEnvironmentPolicy:
     set: Mapping[str, str] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreSettings:
+class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where threads are kept and for how long they stay loaded."""
 
     kind: Literal["local", "in_memory", "remote"]
@@ -105,8 +103,7 @@ class StoreSettings:
     sqlite_folder: Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebSettings:
+class WebSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Access to the web by the model's own search and by our fetches."""
 
     search_mode: Literal["disabled", "cached", "indexed", "live"] | None
