@@ -4,6 +4,7 @@ Configuration is read above the engine; this is the port through which it arrive
 anew for each start and resume, so that an edited configuration takes effect without a restart.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -45,11 +46,14 @@ class ThreadPlan:
     developer_instructions: str | None
     project_doc: str | None
     instruction_sources: tuple[str, ...]
-    env: dict[str, str]
+    make_env: Callable[[str, str], dict[str, str]]
+    """The environment of commands, for a session id and a thread id."""
     shell: str
     timezone: str
     model: ModelClient
     tools: Tools
+    close_tools: Callable[[], Awaitable[None]]
+    """Stops what the tools still run; awaited when the thread leaves memory."""
     sandbox: Sandbox
     traits: ModelTraits
     unload_delay_seconds: float = 0.0

@@ -223,7 +223,7 @@ class Threads:
             model=plan.model,
             tools=plan.tools,
             sandbox=plan.sandbox,
-            env=plan.env,
+            env=plan.make_env(created.session_id, created.thread_id),
             clock=self._clock,
             traits=plan.traits,
         )
@@ -348,6 +348,7 @@ class Threads:
                 thread.running.interrupt()
                 await thread.scope.join(STOP_TURN_SECONDS)
             await thread.scope.close()
+            await self._plans[thread_id].close_tools()
             await thread.log.close()
         finally:
             self._loaded.pop(thread_id, None)

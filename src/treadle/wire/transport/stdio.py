@@ -113,8 +113,9 @@ class StdioChannel:
             raise ChannelClosed from error
         await self._flow.room.wait()
 
-    async def drain(self, seconds: float) -> None:
-        """Wait until what was written has left the process, for at most `seconds`."""
+    def end_input(self) -> None:
+        """Take nothing more in, as if the other side had ended its input."""
+        self._lines.finish()
 
     async def close(self) -> None:
         """Flush and give the streams up."""

@@ -1,0 +1,64 @@
+"""The `treadle` command: finds the sub-command and hands over.
+
+Each sub-command is a module with `run(arguments) -> exit code`; only the one that is asked for is
+imported, so that `treadle app-server` starts fast.
+"""
+
+import importlib
+import sys
+
+COMMANDS = {
+    "app-server": ("treadle.cli.app_server", "host agent threads over stdio or a websocket"),
+    "exec": ("treadle.cli.exec", "run one turn without a person and print the answer"),
+    "run": ("treadle.cli.run", "carry out a task through a manager and a runner"),
+    "manager": ("treadle.cli.manager", "serve the control plane's HTTP API"),
+    "runner": ("treadle.cli.runner", "claim runs and drive app-servers"),
+    "demo": ("treadle.cli.demo", "show the whole path on a sample project, offline"),
+    "doctor": ("treadle.cli.doctor", "say what works on this machine, and what does not"),
+}
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a sub-command; the exit code."""
+    from treadle import __version__  # noqa: PLC0415
+
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name in ("-V", "--version"):
+        print(f"treadle {__version__}")
+        return 0
+    if name not in COMMANDS:
+        print(f"treadle: there is no command {name!r}\n\n{_help()}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(COMMANDS[name][0])
+    try:
+        return int(module.run(rest))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {text}" for name, (_module, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: treadle COMMAND [OPTION ...]",
+            "",
+            "The durable home of agent threads.",
+            "",
+            *lines,
+            "",
+            "treadle COMMAND --help tells more.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Configuration as the protocol presents it: the engine's `ConfigService` over a `ConfigStore`."""
+
+from typing import Any
+
+from treadle.config.edit import ConfigWriteError, Edit, write_config
+from treadle.config.errors import ConfigError, ConfigProblem, TextPosition, TextRange
+from treadle.config.load import ConfigStore
+from treadle.config.read_view import read_view, requirements_view
+from treadle.engine.model import catalog
+from treadle.engine.services.config import ConfigRejected
+
+
+class StoreConfigService:
+    """Reads and writes the configuration for clients."""
+
+    def __init__(self, config: ConfigStore, extra_warnings: list[dict[str, Any]]) -> None:
+        """Serve `config`; `extra_warnings` are told at the handshake beside its problems."""
+        self._config = config
+        self._extra = extra_warnings
+
+    def read(self, cwd: str | None, *, include_layers: bool) -> dict[str, Any]:
+        """The configuration in force."""
+        try:
+            return read_view(self._config.snapshot(cwd), include_layers)
+        except ConfigError as error:
+            raise ConfigRejected(error.read_message, internal=True) from error
+
+    def write(
+        self, edits: list[tuple[str, Any, str]], file_path: str | None, expected: str | None
+    ) -> dict[str, Any]:
+        """Change the user's file."""
+        changes = [Edit(key, value, strategy) for key, value, strategy in edits]  # pyright: ignore[reportArgumentType] - the strategy was checked when it was decoded
+        try:
+            outcome = write_config(
+                self._config, changes, file_path=file_path, expected_version=expected
+            )
+        except ConfigWriteError as error:
+            raise ConfigRejected(str(error), code=error.code) from error
+        return outcome.reply()
+
+    def requirements(self) -> dict[str, Any] | None:
+        """The administrator's limits."""
+        try:
+            return requirements_view(self._config.requirements())["requirements"]
+        except ConfigError as error:
+            raise ConfigRejected(error.read_message, internal=True) from error
+
+    def warnings(self) -> list[dict[str, Any]]:
+        """Problems as `configWarning` parameters."""
+        return [*(_warning(problem) for problem in self._config.problems), *self._extra]
+
+    def account(self) -> dict[str, Any]:
+        """The account of the configured provider: an API key, or none."""
+        provider = self._config.startup().model.provider
+        needed = provider.requires_openai_auth
+        known = needed and provider.bearer is not None
+        return {
+            "account": {"type": "apiKey"} if known else None,
+            "requiresOpenaiAuth": needed,
+        }
+
+    def models(self) -> list[dict[str, Any]]:
+        """The catalog."""
+        return [card.listing() for card in catalog.CATALOG]
+
+    def default_provider(self) -> str:
+        """The configured provider's id."""
+        return self._config.startup().model.provider.id
+
+
+def _warning(problem: ConfigProblem) -> dict[str, Any]:
+    warning: dict[str, Any] = {
+        "summary": problem.summary,
+        "details": problem.details,
+        "path": problem.path,
+    }
+    if problem.range is not None:
+        warning["range"] = _range(problem.range)
+    return warning
+
+
+def _range(place: TextRange) -> dict[str, Any]:
+    return {"start": _position(place.start), "end": _position(place.end)}
+
+
+def _position(position: TextPosition) -> dict[str, int]:
+    return {"line": position.line, "column": position.column}

@@ -1,0 +1,192 @@
+"""Turns configuration into plans for threads: the engine's `Planner`.
+
+Reads the configuration of the moment for each thread, picks the provider's client and the tools.
+The only place where settings of configuration become settings of a thread.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from treadle.cli.wiring.models import ModelClients
+from treadle.cli.wiring.toolset import Toolset
+from treadle.cli.wiring.version import VERSION
+from treadle.config.agents_md import read_agents_md
+from treadle.config.errors import ConfigError
+from treadle.config.load import ConfigStore
+from treadle.config.settings import Config
+from treadle.domain.policy import Settings, sandbox_from_mode
+from treadle.engine.agent.agent_thread import ModelTraits
+from treadle.engine.model import catalog
+from treadle.engine.sandbox.launch_plan import Sandbox
+from treadle.engine.services.planning import Overrides, PlanRejected, ThreadPlan
+from treadle.engine.tools.command_env import (
+    CommandIdentity,
+    ShellEnvironmentPolicy,
+    command_environment,
+)
+
+SandboxFor = Callable[[str], Sandbox]
+"""The sandbox for a configured backend choice; probed once per process."""
+
+
+class ConfigPlanner:
+    """Plans threads from a `ConfigStore`."""
+
+    def __init__(
+        self,
+        config: ConfigStore,
+        models: ModelClients,
+        toolset: Toolset,
+        sandbox_for: SandboxFor,
+    ) -> None:
+        self._config = config
+        self._models = models
+        self._toolset = toolset
+        self._sandbox_for = sandbox_for
+
+    def plan(self, overrides: Overrides, sealed: Settings | None) -> ThreadPlan:
+        """The plan for a thread (see `Planner.plan`)."""
+        cwd = self._folder(overrides, sealed)
+        try:
+            config = self._config.snapshot(cwd, _as_config(overrides, sealed))
+        except ConfigError as error:
+            raise PlanRejected(str(error)) from error
+        settings = _settings(config, overrides, sealed, cwd)
+        prompt = config.prompt
+        document = read_agents_md(
+            self._config.home,
+            Path(cwd),
+            root_markers=prompt.root_markers,
+            fallback_names=prompt.doc_fallback_names,
+            max_bytes=prompt.doc_max_bytes,
+        )
+        tools, close_tools = self._toolset.make(config)
+        return ThreadPlan(
+            settings=settings,
+            base_instructions=overrides.base_instructions or prompt.instructions,
+            developer_instructions=(
+                overrides.developer_instructions or prompt.developer_instructions
+            ),
+            project_doc=document.text,
+            instruction_sources=tuple(str(path) for path in document.sources),
+            make_env=self._environment_maker(config),
+            shell=Path(self._toolset.shell).name,
+            timezone=_timezone(self._config.environment.variables),
+            model=self._models.client(config.model.provider),
+            tools=tools,
+            close_tools=close_tools,
+            sandbox=self._sandbox_for(config.safety.sandbox_backend),
+            traits=self._traits(settings, config),
+            unload_delay_seconds=float(config.store.unload_delay_seconds),
+        )
+
+    def _environment_maker(self, config: Config) -> Callable[[str, str], dict[str, str]]:
+        given = config.shell_environment
+        policy = ShellEnvironmentPolicy(
+            inherit=given.inherit,
+            ignore_default_excludes=given.ignore_default_excludes,
+            exclude=given.exclude,
+            include_only=given.include_only,
+            set=dict(given.set),
+        )
+
+        def make(session_id: str, thread_id: str) -> dict[str, str]:
+            identity = CommandIdentity(
+                home=str(self._config.home),
+                version=VERSION,
+                session_id=session_id,
+                thread_id=thread_id,
+            )
+            return command_environment(self._config.environment.variables, policy, identity)
+
+        return make
+
+    def _folder(self, overrides: Overrides, sealed: Settings | None) -> str:
+        base = self._config.environment.working_folder
+        if overrides.cwd is not None:
+            return str((base / overrides.cwd).absolute())
+        return sealed.cwd if sealed else str(base)
+
+    def traits(self, settings: Settings) -> ModelTraits:
+        """What the catalog, and configuration over it, say of the model in `settings`."""
+        return self._traits(settings, self._config.startup())
+
+    def _traits(self, settings: Settings, config: Config) -> ModelTraits:
+        known = catalog.find_model(
+            settings.model, window_tokens=config.model.context_window_tokens
+        )
+        reasoning: dict[str, Any] = dict(known.reasoning)
+        if config.model.summary is not None:
+            reasoning["summary"] = config.model.summary
+        verbosity = config.model.verbosity or known.verbosity
+        return ModelTraits(
+            context_window=known.usable_window_tokens,
+            reasoning=reasoning,
+            text={"verbosity": verbosity} if verbosity else None,
+            parallel_tool_calls=known.parallel_tool_calls,
+        )
+
+
+def _as_config(overrides: Overrides, sealed: Settings | None) -> dict[str, Any]:
+    """The overrides as configuration, so that they are checked as configuration is."""
+    table: dict[str, Any] = dict(overrides.config)
+    provider = overrides.model_provider or (sealed.model_provider if sealed else None)
+    if provider is not None:
+        table["model_provider"] = provider
+    if overrides.model is not None:
+        table["model"] = overrides.model
+    if overrides.sandbox is not None:
+        table["sandbox_mode"] = overrides.sandbox
+    if overrides.approval_policy is not None:
+        table["approval_policy"] = overrides.approval_policy
+    return table
+
+
+def _settings(
+    config: Config, overrides: Overrides, sealed: Settings | None, cwd: str
+) -> Settings:
+    """Explicit overrides win over what the thread was sealed with, and that over configuration."""
+    safety, model = config.safety, config.model
+    fresh = Settings(
+        model=model.model or catalog.DEFAULT_MODEL,
+        model_provider=model.provider.id,
+        cwd=cwd,
+        approval_policy=safety.approval_policy,
+        sandbox=safety.sandbox,
+        approvals_reviewer=overrides.approvals_reviewer or safety.approvals_reviewer,
+        effort=model.effort,
+        summary=model.summary,
+        service_tier=overrides.service_tier or model.service_tier,
+        workspace_roots=overrides.workspace_roots or (),
+        personality=overrides.personality or model.personality,
+    )
+    if sealed is None:
+        return fresh
+    kept = msgspec.structs.replace(sealed, cwd=cwd)
+    explicit: dict[str, Any] = {}
+    if overrides.model is not None or "model" in overrides.config:
+        explicit |= {"model": fresh.model, "effort": fresh.effort}
+    if overrides.model_provider is not None:
+        explicit["model_provider"] = fresh.model_provider
+    if overrides.approval_policy is not None or "approval_policy" in overrides.config:
+        explicit["approval_policy"] = fresh.approval_policy
+    if overrides.sandbox is not None:
+        explicit["sandbox"] = sandbox_from_mode(overrides.sandbox, safety.workspace)
+    for name in ("approvals_reviewer", "service_tier", "workspace_roots", "personality"):
+        if getattr(overrides, name) is not None:
+            explicit[name] = getattr(overrides, name)
+    return msgspec.structs.replace(kept, **explicit)
+
+
+def _timezone(variables: Mapping[str, str]) -> str:
+    """The zone's name, as far as it can be told without asking the system."""
+    named = variables.get("TZ")
+    if named:
+        return named.removeprefix(":")
+    try:
+        return str(Path("/etc/localtime").resolve()).partition("zoneinfo/")[2] or "Etc/UTC"
+    except OSError:
+        return "Etc/UTC"
