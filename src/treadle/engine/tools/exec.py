@@ -62,6 +62,8 @@ class ShellCommand:
     """The script inside, for reading what it does."""
     cwd: str
     terminal: bool = False
+    source: str = "unifiedExecStartup"
+    """The item's source."""
 
 
 class ExecCommand:
@@ -85,7 +87,7 @@ class ExecCommand:
             wanted = read_arguments(call.arguments, _ExecArguments)
         except BadArguments as error:
             return ToolOutput(text=str(error), success=False)
-        cwd = resolve_folder(wanted.workdir, context)
+        cwd = absolute_path(wanted.workdir, context)
         typed_patch = patch_in_script(wanted.cmd)
         if typed_patch is not None:
             folder = os.path.join(cwd, typed_patch.folder) if typed_patch.folder else cwd
@@ -172,9 +174,9 @@ class WriteStdin:
         return None
 
 
-def resolve_folder(workdir: str | None, context: ToolContext) -> str:
-    """The folder a command runs in: what the model asked for, from the thread's folder on."""
-    return os.path.normpath(os.path.join(context.settings.cwd, workdir or "."))
+def absolute_path(path: str | None, context: ToolContext) -> str:
+    """A path as the model wrote it, taken from the thread's folder on; None is that folder."""
+    return os.path.normpath(os.path.join(context.settings.cwd, path or "."))
 
 
 async def open_session(
@@ -185,7 +187,7 @@ async def open_session(
         id=call.call_id,
         command=shlex.join(command.argv),
         cwd=command.cwd,
-        source="unifiedExecStartup",
+        source=command.source,
         command_actions=command_actions(command.script, command.cwd),
     )
     try:

@@ -69,7 +69,7 @@ class ExecSession:
         self._whole = OutputBuffer(ITEM_OUTPUT_CHARS)
         self._unread = OutputBuffer(CALL_OUTPUT_CHARS)
         self._command: RunningCommand | None = None
-        self._stopped = False
+        self._stop_code: int | None = None
 
     def start(self) -> None:
         """Start the command and report its item.
@@ -114,18 +114,19 @@ class ExecSession:
         code = await self._command.wait()
         self._complete(code)
 
-    async def stop(self) -> None:
-        """End the command's whole tree and complete its item; idempotent."""
-        self._stopped = True
+    async def stop(self, exit_code: int = -1) -> None:
+        """End the command's whole tree and complete its item with `exit_code`; idempotent."""
+        self._stop_code = exit_code
         if self._command is not None:
             await finish(self._command.stop(), STOP_SECONDS, f"stop of command {self.number}")
-        self._complete(-1)
+        self._complete(exit_code)
 
     def _complete(self, code: int) -> None:
         if self.ended.is_set():
             return
         self._say(self._decoder.decode(b"", final=True))
-        self.exit_code = -1 if self._stopped else (128 - code if code < 0 else code)
+        ended_by = 128 - code if code < 0 else code  # as shells report a signal
+        self.exit_code = ended_by if self._stop_code is None else self._stop_code
         self.item = msgspec.structs.replace(
             self.item,
             status="completed" if self.exit_code == 0 else "failed",
