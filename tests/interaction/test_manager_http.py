@@ -279,12 +279,14 @@ async def test_fenced_writes_need_the_token_of_the_claim(client: Client) -> None
     assert (status, problem["code"], problem["expected"]) == (409, "producer-seq-gap", 1)
 
 
-async def test_a_parked_reader_gets_an_event_as_soon_as_it_is_there(client: Client) -> None:
+async def test_a_parked_reader_gets_an_event_as_soon_as_it_is_there(
+    manager: RunningManager, client: Client
+) -> None:
     run_id, _ = await client.run_with_turn()
     claim = await client.claim(run_id)
     path = f"/api/v1/runs/{run_id}/events?afterSeq={claim['lastSeq']}&waitMs=30000"
     parked = [asyncio.create_task(client.get(path)) for _ in range(3)]
-    await asyncio.sleep(0)
+    await parked_readers(manager, run_id, 3)
     await client.append(claim, 1, {"type": "command_output", "payload": {"text": "hi"}})
     async with asyncio.timeout(3):
         pages = [await task for task in parked]
@@ -381,6 +383,7 @@ async def test_stopping_sends_parked_readers_home_within_two_seconds(tmp_path: P
         path = f"/api/v1/runs/{run_id}/events?afterSeq=2&waitMs=30000"
         parked = asyncio.create_task(client.get(path))
         async with client.http.stream("GET", f"/api/v1/runs/{run_id}/stream") as stream:
+            await parked_readers(manager, run_id, 2)
             lines = stream.aiter_lines()
             assert await anext(lines) == "retry: 200"
             reader = asyncio.create_task(_drain(lines))
@@ -393,6 +396,30 @@ async def test_stopping_sends_parked_readers_home_within_two_seconds(tmp_path: P
     finally:
         await client.http.aclose()
         await manager.stop()
+
+
+async def parked_readers(manager: RunningManager, run_id: str, count: int) -> None:
+    """Wait until so many requests are parked on a run; no caller could see that from outside."""
+    bells = manager._log._bells
+    async with asyncio.timeout(WAIT):
+        while len(bells._waiting.get(run_id, ())) != count:
+            await asyncio.sleep(0)
+
+
+async def test_a_runner_that_went_away_while_parked_takes_no_work(
+    manager: RunningManager, client: Client
+) -> None:
+    await client.post("/api/v1/runners/register", {"id": "gone"})
+    leaving = Client(manager.address)
+    body = {"runnerId": "gone", "waitMs": 30_000}
+    parked = asyncio.create_task(leaving.post("/api/v1/claims", body))
+    await parked_readers(manager, "", 1)
+    parked.cancel()
+    await asyncio.gather(parked, return_exceptions=True)
+    await leaving.http.aclose()
+    await parked_readers(manager, "", 0)
+    run_id, _ = await client.run_with_turn()
+    assert (await client.get(f"/api/v1/runs/{run_id}"))["claimedBy"] is None
 
 
 async def _drain(lines: AsyncIterator[str]) -> list[str]:

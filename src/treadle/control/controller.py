@@ -7,7 +7,7 @@ import asyncio
 import logging
 
 from treadle.control.db.repository import Repository
-from treadle.control.faults import ControlFault, Stopping
+from treadle.control.faults import Stopping
 
 logger = logging.getLogger(__name__)
 
@@ -25,5 +25,5 @@ async def sweep_leases(repository: Repository) -> None:
                 continue
         except Stopping:
             return
-        except ControlFault:
+        except Exception:  # without sweeps no lost run is ever taken over: never give up
             logger.exception("sweeping lapsed leases failed; trying again")

@@ -225,7 +225,11 @@ def _grant(
     head.lease_ms = claimant.lease_ms
     head.lease_until_ms = tx.now_ms + claimant.lease_ms
     head.last_end = None
-    who: dict[str, Any] = {"runnerId": claimant.runner_id, "attemptId": attempt_id, "epoch": head.epoch}
+    who: dict[str, Any] = {
+        "runnerId": claimant.runner_id,
+        "attemptId": attempt_id,
+        "epoch": head.epoch,
+    }
     journal.note(
         "run-claimed", reason=decision.reason, backendProfile=journal.spec.backend_profile, **who
     )

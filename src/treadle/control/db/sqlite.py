@@ -54,10 +54,13 @@ class _Opened:
 
     def __init__(self, connection: sqlite3.Connection, clock: Clock, begin_sql: str) -> None:
         self._raw = connection
-        self.connection: Connection = connection
         self.begin_sql = begin_sql
         self._clock = clock
         self._statements = load_statements("sqlite")
+
+    @property
+    def connection(self) -> Connection:
+        return self._raw
 
     def transaction(self) -> Transaction:
         return Transaction(self.connection, self._statements, round(self._clock.now() * 1000))
@@ -197,7 +200,7 @@ async def open_sqlite(path: Path, clock: Clock, on_commit: OnCommit) -> SqliteRe
         version = _prepare(path, clock)
         reading = _Opened(_connect(path), clock, "BEGIN")
         writing = _Opened(_connect(path), clock, "BEGIN IMMEDIATE")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         lock.release()
         raise DatabaseUnusable(
             f"Cannot use {path} as a database ({error}); check the file and the free space, "
@@ -215,6 +218,9 @@ async def open_sqlite(path: Path, clock: Clock, on_commit: OnCommit) -> SqliteRe
 
 
 def _prepare(path: Path, clock: Clock) -> int:
+    # Prompts and replies are in there: for the owner's eyes only. SQLite gives its side files the
+    # mode of the database.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     opened = _Opened(_connect(path), clock, "BEGIN IMMEDIATE")
     try:
         opened.connection.execute(opened.begin_sql)
@@ -256,7 +262,7 @@ class FileLock:
             DatabaseUnusable: the folder cannot be written, or another process holds the lock.
         """
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise DatabaseUnusable(

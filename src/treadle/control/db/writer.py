@@ -27,8 +27,12 @@ MAX_GROUP = 64
 class Opened(Protocol):
     """A connection with what the thread needs to begin and to end."""
 
-    connection: Connection
     begin_sql: str
+
+    @property
+    def connection(self) -> Connection:
+        """Where statements run."""
+        ...
 
     def transaction(self) -> Transaction:
         """A fresh transaction object, with the time of now."""

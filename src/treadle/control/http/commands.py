@@ -12,6 +12,7 @@ from treadle.control.http.exchange import (
     read_body,
     request_key,
     wait_seconds,
+    while_connected,
     whole,
 )
 from treadle.control.records import CommandRequest
@@ -34,13 +35,13 @@ async def create_command(request: Request) -> Response:
 
 async def list_commands(request: Request) -> Response:
     """`GET /api/v1/runs/{run_id}/commands`."""
-    page = await desk_of(request).log.commands(
+    reading = desk_of(request).log.commands(
         request.path_params["run_id"],
         whole(request, "afterSeq", 0, (0, MAX_SEQ)),
         whole(request, "limit", DEFAULT_LIST, (1, MAX_LIST)),
         wait_seconds(request),
     )
-    return answer(page)
+    return answer(await while_connected(request, reading))
 
 
 async def read_command(request: Request) -> Response:

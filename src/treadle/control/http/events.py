@@ -16,6 +16,7 @@ from treadle.control.http.exchange import (
     for_runner,
     read_body,
     wait_seconds,
+    while_connected,
     whole,
 )
 from treadle.control.records import MAX_EVENTS_PER_APPEND, AppendRequest
@@ -29,13 +30,13 @@ COMMENT_SECONDS = 15.0
 
 async def read_events(request: Request) -> Response:
     """`GET /api/v1/runs/{run_id}/events`."""
-    page = await desk_of(request).log.events(
+    reading = desk_of(request).log.events(
         request.path_params["run_id"],
         whole(request, "afterSeq", 0, (0, MAX_SEQ)),
         whole(request, "limit", DEFAULT_PAGE, (1, MAX_PAGE)),
         wait_seconds(request),
     )
-    return answer(page)
+    return answer(await while_connected(request, reading))
 
 
 async def append_events(request: Request, token: str) -> Response:

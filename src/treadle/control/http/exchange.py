@@ -3,10 +3,11 @@
 Translation only; knows neither runs nor leases.
 """
 
+import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -17,6 +18,7 @@ from treadle.control.events import RunLog
 from treadle.control.faults import ControlFault, InvalidRequest
 from treadle.control.http.auth import Gate
 from treadle.control.http.problems import HttpFault, invalid_body, problem_of
+from treadle.kit.tasks import TaskScope
 
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -130,6 +132,35 @@ def whole(request: Request, name: str, default: int, bounds: tuple[int, int]) ->
 def wait_seconds(request: Request) -> float:
     """How long the request may be parked."""
     return whole(request, "waitMs", 0, (0, MAX_WAIT_MS)) / 1000
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Run a parked read until its caller goes away; the body must have been read before.
+
+    Without this a pool claim whose runner is gone would still take work when it comes.
+
+    Raises:
+        HttpFault: the caller went away; nobody will see it.
+    """
+    scope = TaskScope("parked request", on_failure=_left_to_caller)
+    working = scope.start(work, "work")
+    leaving = scope.start(_disconnected(request), "disconnect")
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise HttpFault(499, "client-gone", "The caller went away.")
+        return working.result()
+    finally:
+        await scope.close(1.0)
+
+
+def _left_to_caller(name: str, error: BaseException) -> None:
+    del name, error  # raised again out of `working.result()`
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        continue
 
 
 def answer(body: object, status: int = 200) -> Response:

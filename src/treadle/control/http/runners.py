@@ -13,6 +13,7 @@ from treadle.control.http.exchange import (
     for_client,
     for_runner,
     read_body,
+    while_connected,
 )
 from treadle.control.records import (
     DEFAULT_LEASE_MS,
@@ -49,10 +50,10 @@ async def claim_runs(request: Request) -> Response:
     if not 1 <= body.max <= MAX_CLAIMS:
         raise InvalidRequest(f"max must be between 1 and {MAX_CLAIMS}.", "$.max")
     wait = min(max(body.wait_ms, 0), MAX_WAIT_MS) / 1000
-    claims = await desk_of(request).log.claim_waiting(
+    claiming = desk_of(request).log.claim_waiting(
         _claimant(body), body.backend_profile, body.max, wait
     )
-    return answer(ClaimList(items=claims))
+    return answer(ClaimList(items=await while_connected(request, claiming)))
 
 
 async def heartbeat(request: Request, token: str) -> Response:

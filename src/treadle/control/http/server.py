@@ -24,9 +24,11 @@ from treadle.control.http import commands, events, health, runners, runs
 from treadle.control.http.auth import LOOPBACK_NAMES, AuthMode, Gate
 from treadle.control.http.exchange import Desk, closed_door
 from treadle.kit.clock import Clock, SystemClock, iso_millis
+from treadle.kit.deadlines import finish
 from treadle.kit.tasks import TaskScope
 
-STOP_SECONDS = 1.5
+STOP_SECONDS = 1.3
+CLOSE_SECONDS = 5.0
 BACKLOG = 1024
 
 
@@ -82,7 +84,7 @@ class RunningManager:
         self._server.should_exit = True
         await self._scope.join(STOP_SECONDS)
         await self._scope.close(0.3)
-        await self._log.repository.close()
+        await finish(self._log.repository.close(), CLOSE_SECONDS, "close the database")
 
 
 class _Server(uvicorn.Server):
@@ -140,6 +142,10 @@ async def serve(options: ManagerOptions, clock: Clock | None = None) -> RunningM
     sweeping = scope.start(sweep_leases(repository), "sweep")
     serving.add_done_callback(lambda _: sweeping.cancel())
     await asyncio.wait({serving, starting}, return_when=asyncio.FIRST_COMPLETED)
+    if not server.started:
+        await scope.close()
+        await repository.close()
+        raise ManagerStartError("The HTTP server did not start; see the log for the reason.")
     host, port = listener.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
     return RunningManager(f"http://{name}:{port}", log, server, scope)

@@ -1,0 +1,145 @@
+"""Group commit: one transaction for many, each with its own fate."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from treadle.control.db.transaction import Transaction
+from treadle.control.db.writer import MAX_WAITING, DatabaseThread
+from treadle.control.faults import DatabaseUnusable, NotFound, Overloaded, Stopping
+
+
+class Opened:
+    """A connection on a plain table, counting its commits."""
+
+    begin_sql = "BEGIN IMMEDIATE"
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        return (sqlite3.Error,)
+
+    def __init__(self, path: Path) -> None:
+        self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self.connection.execute("CREATE TABLE t (v)")
+        self.connection.row_factory = sqlite3.Row
+        self.begun = 0
+
+    def transaction(self) -> Transaction:
+        self.begun += 1
+        statements = {
+            "put": "INSERT INTO t VALUES (:v)",
+            "all": "SELECT count(*) AS n FROM t",
+            "limit": "PRAGMA max_page_count = 1",
+        }
+        return Transaction(self.connection, statements, 0)
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+@pytest.fixture
+async def opened(tmp_path: Path) -> Opened:
+    return Opened(tmp_path / "t.db")
+
+
+@pytest.fixture
+async def thread(opened: Opened) -> AsyncIterator[DatabaseThread]:
+    thread = DatabaseThread("test", opened, lambda _: None)
+    yield thread
+    await thread.close()
+
+
+def put(value: object) -> Callable[[Transaction], None]:
+    return lambda tx: tx.run("put", v=value)
+
+
+def count(tx: Transaction) -> int:
+    row = tx.one("all")
+    assert row is not None
+    return row["n"]
+
+
+async def test_a_failing_piece_leaves_no_trace_and_its_neighbours_are_kept(
+    thread: DatabaseThread, opened: Opened
+) -> None:
+    def raises(tx: Transaction) -> None:
+        tx.run("put", v="raised")
+        raise NotFound("run", "no")
+
+    def returns(tx: Transaction) -> NotFound:
+        tx.run("put", v="returned")
+        return NotFound("run", "no")
+
+    works: list[Callable[[Transaction], object]] = [put(1), raises, put(2), returns]
+    outcomes = await asyncio.gather(*(thread.run(work) for work in works), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [type(None), NotFound, type(None), NotFound]
+    assert await thread.run(count) == 3
+    assert opened.begun <= 4
+
+
+async def test_waiting_pieces_share_one_transaction(thread: DatabaseThread, opened: Opened) -> None:
+    entered, go_on = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold(tx: Transaction) -> None:
+        del tx
+        loop.call_soon_threadsafe(entered.set)
+        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(10)
+
+    holding = asyncio.create_task(thread.run(hold))
+    await entered.wait()
+    waiting = [asyncio.create_task(thread.run(put(n))) for n in range(20)]
+    await asyncio.sleep(0)
+    go_on.set()
+    async with asyncio.timeout(10):
+        await asyncio.gather(holding, *waiting)
+    assert opened.begun == 2
+
+
+async def test_too_many_waiting_pieces_are_refused_not_queued(thread: DatabaseThread) -> None:
+    entered, go_on = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold(tx: Transaction) -> None:
+        del tx
+        loop.call_soon_threadsafe(entered.set)
+        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(10)
+
+    holding = asyncio.create_task(thread.run(hold))
+    await entered.wait()
+    waiting = [asyncio.create_task(thread.run(put(n))) for n in range(MAX_WAITING)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await thread.run(put("over"))
+    go_on.set()
+    async with asyncio.timeout(10):
+        await asyncio.gather(holding, *waiting)
+        assert await thread.run(count) == MAX_WAITING
+
+
+async def test_a_full_disk_fails_the_write_acknowledges_nothing_and_the_thread_lives(
+    thread: DatabaseThread,
+) -> None:
+    await thread.run(put("kept"))
+    await thread.run(lambda tx: tx.run("limit"))
+    with pytest.raises(DatabaseUnusable):
+        await thread.run(put("x" * 100_000))
+    assert await thread.run(count) == 1
+
+
+async def test_closing_finishes_what_waits_and_refuses_what_comes(
+    opened: Opened, tmp_path: Path
+) -> None:
+    thread = DatabaseThread("test", opened, lambda _: None)
+    waiting = [asyncio.create_task(thread.run(put(n))) for n in range(100)]
+    await asyncio.sleep(0)
+    await thread.close()
+    await asyncio.gather(*waiting)
+    with pytest.raises(Stopping):
+        await thread.run(put(1))
+    with sqlite3.connect(tmp_path / "t.db") as again:
+        assert again.execute("SELECT count(*) FROM t").fetchone() == (100,)
+    again.close()
