@@ -1,0 +1,147 @@
+"""Keeps known secrets out of text, also when a secret is cut across the pieces of a stream.
+
+A `Redactor` knows exact values and the forms they take when encoded (base64 at any alignment, URL
+and JSON escapes, hex). A `RedactedStream` is one flow of pieces: it holds back what may be the
+beginning of a secret until the next piece shows whether it is. Shapes of common tokens are an
+option, because they are guesses. Knows nothing of where secrets come from or where text goes.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
+from urllib.parse import quote, quote_plus
+
+MARK = "[redacted]"
+MIN_SECRET_CHARS = 6
+"""Shorter values are ignored: they would blank out ordinary words."""
+
+_TOKEN_SHAPES = re.compile(
+    r"""
+      \bsk-[A-Za-z0-9_-]{20,}
+    | \bgh[pousr]_[A-Za-z0-9]{30,}
+    | \bgithub_pat_[A-Za-z0-9_]{30,}
+    | \bxox[abprs]-[A-Za-z0-9-]{10,}
+    | \bAKIA[0-9A-Z]{16}\b
+    | \btdl_[A-Za-z0-9]+_[A-Za-z0-9_-]{16,}
+    | \beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}
+    | (?<=[Bb]earer\ )[A-Za-z0-9._~+/=-]{20,}
+    """,
+    re.VERBOSE,
+)
+
+
+class Redactor:
+    """Replaces secrets by a mark, in whole texts, in JSON values and in streams."""
+
+    def __init__(self, secrets: Iterable[str], *, token_shapes: bool = False) -> None:
+        """Know `secrets` in all their forms.
+
+        Args:
+            secrets: exact values; those below `MIN_SECRET_CHARS` are ignored.
+            token_shapes: also blank out what merely looks like a well-known kind of token.
+        """
+        forms = {form for secret in secrets for form in _forms(secret)}
+        self._forms = sorted(forms, key=len, reverse=True)
+        self._first = frozenset(form[0] for form in self._forms)
+        self._longest = len(self._forms[0]) if self._forms else 0
+        pattern = "|".join(re.escape(form) for form in self._forms)
+        self._exact = re.compile(pattern) if pattern else None
+        self._shapes = _TOKEN_SHAPES if token_shapes else None
+
+    def text(self, text: str) -> str:
+        """`text` without secrets."""
+        if self._exact is not None:
+            text = self._exact.sub(MARK, text)
+        return self._shapes.sub(MARK, text) if self._shapes is not None else text
+
+    def value(self, value: Any) -> Any:
+        """A JSON value with every text in it redacted, keys too."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            members = cast("dict[str, Any]", value)
+            return {self.text(key): self.value(member) for key, member in members.items()}
+        if isinstance(value, list):
+            return [self.value(entry) for entry in cast("list[Any]", value)]
+        return value
+
+    def stream(self) -> "RedactedStream":
+        """A fresh stream; use one per flow of text, such as the output of one command."""
+        return RedactedStream(self)
+
+    def split(self, text: str) -> tuple[str, str]:
+        """Redact as much of `text` as is certain; the rest may be the beginning of a secret."""
+        if self._exact is None:
+            return self.text(text), ""
+        done: list[str] = []
+        position = 0
+        hold = self._hold_from(text, 0)
+        while match := self._exact.search(text, position):
+            if match.start() >= hold:
+                break
+            done += (text[position : match.start()], MARK)
+            position = match.end()
+            if position > hold:
+                hold = self._hold_from(text, position)
+        done.append(text[position:hold])
+        safe = "".join(done)
+        return self._shapes.sub(MARK, safe) if self._shapes is not None else safe, text[hold:]
+
+    def _hold_from(self, text: str, start: int) -> int:
+        """The earliest place from which `text` may be the beginning of a secret."""
+        begin = max(start, len(text) - self._longest + 1)
+        for place in range(begin, len(text)):
+            if text[place] in self._first:
+                tail = text[place:]
+                if any(len(tail) < len(form) and form.startswith(tail) for form in self._forms):
+                    return place
+        return len(text)
+
+
+class RedactedStream:
+    """One flow of text in pieces. What comes out, joined, never holds a whole secret."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        """Start with nothing held back."""
+        self._redactor = redactor
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        """Take the next piece; returns what is certain by now, possibly nothing."""
+        safe, self._held = self._redactor.split(self._held + piece)
+        return safe
+
+    def flush(self) -> str:
+        """End of the flow: what was held back was no secret after all, or is redacted."""
+        held, self._held = self._held, ""
+        return self._redactor.text(held)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    if len(secret) < MIN_SECRET_CHARS:
+        return
+    raw = secret.encode()
+    yield secret
+    yield quote(secret, safe="")
+    yield quote(secret)
+    yield quote_plus(secret)
+    for escaped in (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
+        yield escaped
+        yield json.dumps(escaped)[1:-1]
+    yield raw.hex()
+    yield from _base64_forms(raw)
+
+
+def _base64_forms(raw: bytes) -> Iterator[str]:
+    """The characters that encode `raw` alone, at each of the three places it can start."""
+    for shift in range(3):
+        whole = base64.b64encode(b"\0" * shift + raw).decode().rstrip("=")
+        # Each character holds six bits; those that share bits with neighbours are left out.
+        first = -(-shift * 8 // 6)
+        last = (shift + len(raw)) * 8 // 6
+        inner = whole[first:last]
+        if len(inner) >= MIN_SECRET_CHARS:
+            yield inner
+            yield inner.replace("+", "-").replace("/", "_")

@@ -1,0 +1,375 @@
+"""One attempt at a run: everything between a granted claim and its end.
+
+Owns the lease, the reporter, the feed of commands, the agent's home and the backend session, and
+decides which command is next. Turns run one at a time, in order; an interrupt, a steer or a cancel
+reaches the running turn at once. Knows neither registration nor claiming.
+"""
+
+import asyncio
+import contextlib
+import logging
+import tempfile
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from treadle.domain.failures import Failure, FailureKind
+from treadle.kit.clock import Clock
+from treadle.kit.deadlines import finish
+from treadle.kit.redact import Redactor
+from treadle.kit.tasks import TaskScope
+from treadle.runner import recovery
+from treadle.runner.claim import Lease
+from treadle.runner.drive import NOT_ACTIVE, Outcome, TurnDriver
+from treadle.runner.feed import Feed
+from treadle.runner.home import AgentHome
+from treadle.runner.manager_client import ManagerClient, ManagerError, ManagerUnreachable
+from treadle.runner.manager_types import Claim, Command, Registration
+from treadle.runner.options import RunnerId, RunnerOptions, RunnerResult
+from treadle.runner.report import Lost, Reporter
+from treadle.runner.session import Session, SessionFailed, open_session
+from treadle.runner.setup import Setup
+from treadle.runner.shape import error
+from treadle.runner.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_IDLE_MS = 900_000
+"""Idle deadline of a turn whose run names none."""
+CLOSE_SECONDS = 10.0
+RELEASE_SECONDS = 3.0
+
+
+class Attempt:
+    """Works on one claimed run until it ends, is given back, or is lost."""
+
+    def __init__(
+        self,
+        options: RunnerOptions,
+        client: ManagerClient,
+        registration: Registration,
+        claim: Claim,
+        clock: Clock,
+    ) -> None:
+        """Take over what `claim` granted; nothing runs before `run`."""
+        self._options = options
+        self._client = client
+        self._claim = claim
+        self._clock = clock
+        self._runner_id = registration.id
+        self._setup = Setup(options, claim.run)
+        self._lease = Lease(client, registration, claim, clock)
+        self._tasks = TaskScope(f"run-{claim.run_id}")
+        self._turns: deque[Command] = deque()
+        self._news = asyncio.Event()
+        self._cancel: Command | None = None
+        self._is_closing = False
+        self._wanted_id = options.command_id
+        self._active: Command | None = None
+        self._driver: TurnDriver | None = None
+        self._opening: asyncio.Task[Session] | None = None
+        self._early: list[Command] = []
+        self._session: Session | None = None
+        self._thread_id = claim.run.session_ref.thread_id
+        self._last_status: str | None = None
+        self._last_kind: str | None = None
+        self._is_over = False
+
+    async def run(self) -> RunnerResult:
+        """Work; the result says how it ended. Cancelling it gives the run back."""
+        with tempfile.TemporaryDirectory(prefix="treadle-run-") as scratch:
+            home = self._setup.home(Path(scratch))
+            folder = self._setup.spool_folder(home, Path(scratch))
+            secrets = home.secrets if isinstance(home, AgentHome) else ()
+            hidden = [*secrets, *self._setup.own_secrets()]
+            self._spool = Spool(folder, self._claim.run_id, self._claim.epoch)
+            self._reporter = Reporter(
+                self._client,
+                self._lease,
+                self._spool,
+                self._clock,
+                Redactor(hidden, token_shapes=True),
+            )
+            try:
+                return await self._work(home, folder)
+            except Lost:
+                return self._result("lease-lost", kind=FailureKind.LEASE_LOST)
+            finally:
+                await finish(self._close(), CLOSE_SECONDS, "close attempt")
+
+    async def _work(self, home: AgentHome | Failure, folder: Path) -> RunnerResult:
+        self._reporter.start(self._tasks)
+        self._tasks.start(self._lease.keep(), "lease")
+        recovered = await recovery.recover(self._client, self._claim, self._reporter, folder)
+        if recovered.run_ended is not None:
+            self._last_status, self._is_over = recovered.run_ended, True
+            return self._result("run-ended")
+        self._thread_id = recovered.thread_id or self._thread_id
+        for command in self._claim.commands:
+            if command.id not in recovered.closed:
+                self._route(command)
+        poll_seconds = self._options.poll_interval_ms / 1000
+        feed = Feed(self._client, self._lease, self._claim, self._route, poll_seconds)
+        feed.start(self._tasks)
+        self._tasks.start(self._watch_lease(), "lease-watch")
+        return await self._serve(home)
+
+    async def _serve(self, home: AgentHome | Failure) -> RunnerResult:
+        while True:
+            if self._lease.lost.is_set():
+                raise Lost(self._lease.lost_reason)
+            if self._cancel is not None:
+                return await self._end_run("cancelled", FailureKind.CANCELLED)
+            command = self._next_turn()
+            if command is not None:
+                await self._run_turn(command, home)
+                if self._options.one_shot and self._cancel is None:
+                    return await self._end_run(self._last_status or "failed", self._last_kind)
+            elif self._is_closing:
+                return await self._end_run("completed", None)
+            elif not await self._wait_for_news():
+                return await self._give_back("idle-timeout")
+
+    def _next_turn(self) -> Command | None:
+        if self._wanted_id is None:
+            return self._turns.popleft() if self._turns else None
+        for command in self._turns:
+            if command.id == self._wanted_id:
+                self._wanted_id = None
+                self._turns.remove(command)
+                return command
+        return None
+
+    async def _wait_for_news(self) -> bool:
+        self._news.clear()
+        try:
+            async with asyncio.timeout(self._options.idle_timeout_ms / 1000):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _watch_lease(self) -> None:
+        await self._lease.lost.wait()
+        self._news.set()
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._driver is not None:
+            self._driver.lease_lost()
+
+    # Turns
+
+    async def _run_turn(self, command: Command, home: AgentHome | Failure) -> None:
+        self._active = command
+        taken_over = command.delivered_epoch
+        if command.state == "delivered" and taken_over not in {None, self._lease.epoch}:
+            facts = {"status": "interrupted", "reason": "recovery", "epoch": taken_over}
+            self._reporter.status("turn/completed", command_id=command.id, **facts)
+        self._reporter.status("command-acknowledged", command_id=command.id)
+        try:
+            outcome = await self._drive(command, home)
+        except SessionFailed as failed:
+            self._reporter.tell(error(failed.failure), command.id)
+            outcome = Outcome("failed", failed.failure, None, sound=False)
+        finally:
+            self._driver = None
+        if not outcome.sound:
+            await self._drop_session()
+        self._close_turn(command, outcome)
+        # Cleared after the end is told, so that a late interrupt finds no turn it could still hit.
+        self._active = None
+
+    async def _drive(self, command: Command, home: AgentHome | Failure) -> Outcome:
+        if isinstance(home, Failure):
+            raise SessionFailed(home)
+        session = await self._open(command, home)
+        if session is None:
+            cancelled = Failure(FailureKind.CANCELLED, "Interrupted before the turn started.")
+            return Outcome("cancelled", cancelled, None, sound=self._session is not None)
+        # The acknowledgement is durable, and so the claim still ours, before the agent acts.
+        await self._reporter.flush()
+        timeout_ms = self._claim.run.execution_policy.timeout_ms or DEFAULT_IDLE_MS
+        self._driver = TurnDriver(
+            session,
+            command,
+            self._reporter,
+            self._clock,
+            idle_seconds=timeout_ms / 1000,
+            ladder=self._options.ladder,
+        )
+        early, self._early = self._early, []
+        for each in early:
+            self._driver.control(each)
+        if self._lease.lost.is_set():
+            raise Lost(self._lease.lost_reason)
+        return await self._driver.run(self._lease.progressed)
+
+    async def _open(self, command: Command, home: AgentHome) -> Session | None:
+        """A session with the run's thread; None when it was interrupted before it was ready."""
+        self._opening = self._tasks.start(self._make_session(command, home), "open")
+        await asyncio.wait({self._opening})
+        opening, self._opening = self._opening, None
+        if opening.cancelled():
+            if self._lease.lost.is_set():
+                raise Lost(self._lease.lost_reason)
+            early, self._early = self._early, []
+            for each in early:
+                self._close_command(each, "completed")
+            return None
+        return opening.result()
+
+    async def _make_session(self, command: Command, home: AgentHome) -> Session:
+        model = command.payload.get("model")
+        model = model if isinstance(model, str) else None
+        if self._session is not None and not self._session.backend.ended:
+            return self._session
+        await self._drop_session()
+        plan = self._setup.plan(home)
+        for phase, facts in self._setup.announcements(home):
+            self._reporter.status(phase, command_id=command.id, **facts)
+        session = await open_session(plan, self._clock)
+        try:
+            if self._thread_id is None:
+                self._thread_id = await session.start_thread(model)
+                phase = "thread/start:completed"
+            else:
+                await session.resume_thread(self._thread_id, model)
+                phase = "thread/resume:completed"
+        except BaseException:
+            await session.close()
+            raise
+        self._reporter.status(phase, command_id=command.id, threadId=self._thread_id)
+        self._session = session
+        return session
+
+    async def _drop_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _close_turn(self, command: Command, outcome: Outcome) -> None:
+        failure = outcome.failure
+        self._last_status = outcome.status
+        self._last_kind = failure.kind.value if failure else None
+        if failure is not None and failure.kind is FailureKind.SECRET_UNAVAILABLE:
+            self._last_status = "blocked"
+        facts: dict[str, Any] = {"state": outcome.status, "threadId": self._thread_id}
+        if failure is not None:
+            facts |= {"failureKind": failure.kind.value, "failureMessage": failure.message}
+        if outcome.usage is not None:
+            facts["usage"] = outcome.usage
+        self._reporter.status("command-terminal", command_id=command.id, **facts)
+
+    # Commands
+
+    def _route(self, command: Command) -> None:
+        handlers = {
+            "turn": self._on_turn,
+            "interrupt": self._on_interrupt,
+            "steer": self._on_steer,
+            "cancel": self._on_cancel,
+            "close": self._on_close,
+        }
+        handlers.get(command.type, self._on_unknown)(command)
+        self._news.set()
+
+    def _on_turn(self, command: Command) -> None:
+        self._turns.append(command)
+
+    def _on_interrupt(self, command: Command) -> None:
+        self._reporter.status("interrupt-command-acknowledged", command_id=command.id)
+        target = command.target_command_id
+        if self._active is not None and target in {None, self._active.id}:
+            self._control(command)
+            return
+        queued = next((turn for turn in self._turns if turn.id == target), None)
+        if queued is None:
+            self._close_command(command, "rejected", failureMessage=NOT_ACTIVE)
+            return
+        self._turns.remove(queued)
+        self._close_command(queued, "cancelled", failureKind=FailureKind.CANCELLED.value)
+        self._close_command(command, "completed")
+
+    def _on_steer(self, command: Command) -> None:
+        self._acknowledge(command)
+        if self._driver is None:
+            self._close_command(command, "rejected", failureMessage=NOT_ACTIVE)
+        else:
+            self._driver.control(command)
+
+    def _on_cancel(self, command: Command) -> None:
+        self._acknowledge(command)
+        self._cancel = command
+        if self._active is not None:
+            self._control(command)
+
+    def _on_close(self, command: Command) -> None:
+        self._acknowledge(command)
+        self._is_closing = True
+
+    def _on_unknown(self, command: Command) -> None:
+        self._acknowledge(command)
+        text = f"This runner takes no {command.type} command: no question is open."
+        self._close_command(command, "rejected", failureMessage=text)
+
+    def _control(self, command: Command) -> None:
+        if self._driver is not None:
+            self._driver.control(command)
+            return
+        self._early.append(command)
+        if self._opening is not None:
+            self._opening.cancel()
+
+    def _acknowledge(self, command: Command) -> None:
+        self._reporter.status("command-acknowledged", command_id=command.id)
+
+    def _close_command(self, command: Command, state: str, **facts: Any) -> None:
+        if command.type != "cancel":  # that one closes with the run
+            self._reporter.status("command-terminal", command_id=command.id, state=state, **facts)
+
+    # Ends
+
+    async def _end_run(self, terminal_status: str, kind: str | None) -> RunnerResult:
+        await self._drop_session()
+        self._last_status, self._last_kind = terminal_status, kind
+        facts: dict[str, Any] = {"terminalStatus": terminal_status}
+        if kind is not None:
+            facts["failureKind"] = kind
+        self._reporter.status("run-terminal", **facts)
+        await self._reporter.flush()
+        self._is_over = True
+        return self._result(None)
+
+    async def _give_back(self, reason: str) -> RunnerResult:
+        await self._drop_session()
+        await self._reporter.flush()
+        await self._release(reason)
+        return self._result(reason)
+
+    async def _release(self, reason: str) -> None:
+        lease = self._lease
+        with contextlib.suppress(ManagerError, ManagerUnreachable):
+            await self._client.release(lease.run_id, lease.token, lease.epoch, reason)
+        self._is_over = True
+
+    async def _close(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait({self._opening})
+        await self._drop_session()
+        if not self._is_over and not self._lease.lost.is_set():
+            with contextlib.suppress(TimeoutError, Lost):
+                async with asyncio.timeout(RELEASE_SECONDS):
+                    await self._reporter.flush()
+                    await self._release("runner-stopped")
+        await self._tasks.close()
+        self._spool.close(discard=self._reporter.is_drained)
+
+    def _result(self, stopped: str | None, kind: str | None = None) -> RunnerResult:
+        return RunnerResult(
+            terminal_status=self._last_status,
+            failure_kind=kind or self._last_kind,
+            runner=RunnerId(self._runner_id),
+            run_id=self._claim.run_id,
+            stopped=stopped,
+        )

@@ -1,0 +1,431 @@
+"""One turn, from `turn/start` to its single end, whatever the backend does meanwhile.
+
+Takes what the backend says and what clients ask (interrupt, steer, cancel), turns the former into
+events, the latter into requests, and watches the idle deadline: any word of the backend refreshes
+it, elapsed time alone never fails a turn. A backend that ignores an interrupt is signalled harder
+step by step. Knows neither leases nor the run's other commands.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from treadle.domain.failures import Failure, FailureKind
+from treadle.kit.clock import Clock
+from treadle.kit.queues import Closed, Mailbox
+from treadle.kit.tasks import TaskScope
+from treadle.runner.backend import (
+    BackendGone,
+    Exited,
+    Garbage,
+    Incoming,
+    Notification,
+    Reply,
+    ServerRequest,
+    members,
+)
+from treadle.runner.classify import Origin, classify
+from treadle.runner.manager_types import Command
+from treadle.runner.options import InterruptLadder
+from treadle.runner.report import Lost, Reporter
+from treadle.runner.session import Session
+from treadle.runner.shape import Draft, Shaper, error
+
+Json = dict[str, Any]
+
+DRAIN_SECONDS = 0.1
+"""How long gathered text may wait before watchers see it."""
+GIVE_UP_SECONDS = 2.0
+PUMP_AHEAD = 256
+NOT_ACTIVE = "turn-not-active"
+_ENDED_BY_INTERRUPT = frozenset({"interrupted", "cancelled", "aborted"})
+_USAGE = {
+    "inputTokens": "inputTokens",
+    "cachedInputTokens": "cachedInputTokens",
+    "outputTokens": "outputTokens",
+    "reasoningOutputTokens": "reasoningOutputTokens",
+    "totalTokens": "totalTokens",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a turn ended; `sound` says whether the backend can take another one."""
+
+    status: str
+    failure: Failure | None
+    usage: dict[str, int] | None
+    sound: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _LeaseLost:
+    """The run is not ours any more."""
+
+
+_Signal = Incoming | Command | _LeaseLost
+
+
+class TurnDriver:
+    """Drives one turn command; `control` may be called while `run` is running."""
+
+    def __init__(
+        self,
+        session: Session,
+        command: Command,
+        reporter: Reporter,
+        clock: Clock,
+        *,
+        idle_seconds: float,
+        ladder: InterruptLadder,
+    ) -> None:
+        """Prepare a turn; nothing is sent yet."""
+        self._session = session
+        self._backend = session.backend
+        self._command = command
+        self._reporter = reporter
+        self._clock = clock
+        self._idle_seconds = idle_seconds
+        self._ladder = [
+            (ladder.int_seconds, signal.SIGINT),
+            (ladder.term_seconds, signal.SIGTERM),
+            (ladder.kill_seconds, signal.SIGKILL),
+        ]
+        # A stray grandchild can hold the killed backend's output open; that must not hold the turn.
+        self._give_up_seconds = ladder.kill_seconds + GIVE_UP_SECONDS
+        self._shaper = Shaper(reporter.redactor.stream)
+        self._signals: Mailbox[_Signal] = Mailbox(PUMP_AHEAD * 4)
+        self._room = asyncio.Event()
+        self._on_progress: Callable[[], None] = lambda: None
+        self._turn_id = ""
+        self._start_id: int | None = None
+        self._is_started = False
+        self._active_at = 0.0
+        self._drain_at = 0.0
+        self._interrupted_at: float | None = None
+        self._waiting_interrupts: list[Command] = []
+        self._asked: dict[int, Command | None] = {}
+        self._told: Failure | None = None
+        self._ticks = 0
+        self._total_usage: Json = {}
+        self._outcome: Outcome | None = None
+
+    def control(self, command: Command) -> None:
+        """Take an interrupt, steer or cancel for this turn."""
+        self._signals.force(command)
+
+    def lease_lost(self) -> None:
+        """Stop at once: `run` raises Lost."""
+        self._signals.force(_LeaseLost())
+
+    async def run(self, on_progress: Callable[[], None]) -> Outcome:
+        """Run the turn to its end.
+
+        Args:
+            on_progress: called on every word of the backend.
+
+        Raises:
+            Lost: the run is not ours any more; the backend must be ended.
+        """
+        self._on_progress = on_progress
+        self._active_at = self._clock.monotonic()
+        pump = TaskScope("turn")
+        pump.start(self._pump(), "pump")
+        try:
+            try:
+                params = self._session.turn_params(self._command.payload)
+                self._start_id = self._backend.send("turn/start", params)
+            except BackendGone as error:
+                self._fail(FailureKind.RUNNER_CRASHED, str(error))
+            while self._outcome is None:
+                await self._step()
+        finally:
+            await pump.close()
+        await self._finish(self._outcome)
+        return self._outcome
+
+    async def _pump(self) -> None:
+        try:
+            while True:
+                message = await self._backend.receive()
+                await self._reporter.room()
+                self._signals.force(message)
+                if len(self._signals) >= PUMP_AHEAD:
+                    self._room.clear()
+                    await self._room.wait()
+        except Lost:
+            self.lease_lost()
+        except Closed:
+            return
+
+    async def _step(self) -> None:
+        now = self._clock.monotonic()
+        if len(self._signals) == 0:
+            try:
+                async with asyncio.timeout(max(0.0, self._next_deadline() - now)):
+                    message = await self._signals.get()
+            except TimeoutError:
+                message = None
+        else:
+            message = await self._signals.get()
+            if len(self._signals) < PUMP_AHEAD // 2:
+                self._room.set()
+        now = self._clock.monotonic()
+        if message is not None:
+            self._take(message, now)
+        self._pass_time(now)
+
+    # Time
+
+    def _next_deadline(self) -> float:
+        deadlines = [self._active_at + self._idle_seconds]
+        if self._interrupted_at is not None:
+            # While it is being interrupted a turn is under the ladder's clock alone.
+            after = self._ladder[0][0] if self._ladder else self._give_up_seconds
+            deadlines = [self._interrupted_at + after]
+        if self._shaper.has_pending:
+            deadlines.append(self._drain_at)
+        return min(deadlines)
+
+    def _pass_time(self, now: float) -> None:
+        if self._outcome is not None:
+            return
+        if self._shaper.has_pending and now >= self._drain_at:
+            self._tell(self._shaper.drain())
+            self._drain_at = now + DRAIN_SECONDS
+        if self._interrupted_at is not None:
+            self._escalate(now - self._interrupted_at)
+        elif now - self._active_at >= self._idle_seconds:
+            limit = round(self._idle_seconds * 1000)
+            self._fail(FailureKind.BACKEND_TIMEOUT, f"The backend was silent for {limit} ms.")
+
+    def _escalate(self, since: float) -> None:
+        while self._ladder and since >= self._ladder[0][0]:
+            after, number = self._ladder.pop(0)
+            self._status("interrupt-escalated", signal=number.name, afterMs=round(after * 1000))
+            self._backend.signal(number)
+        if not self._ladder and since >= self._give_up_seconds:
+            self._cancelled(sound=False)
+
+    # Signals
+
+    def _take(self, message: _Signal, now: float) -> None:
+        if isinstance(message, Command):
+            self._on_command(message, now)
+            return
+        if isinstance(message, _LeaseLost):
+            raise Lost("the lease is lost")
+        self._active_at = now
+        self._ticks += 1
+        self._on_progress()
+        if isinstance(message, Notification):
+            self._on_notification(message, now)
+        elif isinstance(message, Reply):
+            self._on_reply(message)
+        elif isinstance(message, ServerRequest):
+            self._on_request(message)
+        else:
+            self._on_end(message)
+
+    def _on_notification(self, message: Notification, now: float) -> None:
+        params = message.params
+        if params.get("threadId") not in {None, self._session.thread_id}:
+            self._shaper.suppress(message.method)
+            return
+        if message.method == "turn/started":
+            self._started(members(params.get("turn")).get("id"))
+        elif message.method == "error":
+            self._on_error(params)
+        elif message.method == "turn/completed":
+            self._on_completed(members(params.get("turn")))
+        else:
+            if message.method == "thread/tokenUsage/updated":
+                self._total_usage = members(members(params.get("tokenUsage")).get("total"))
+            had_pending = self._shaper.has_pending
+            self._tell(self._shaper.take(message.method, params))
+            if not had_pending:
+                self._drain_at = max(self._drain_at, now)
+
+    def _started(self, turn_id: object) -> None:
+        if not isinstance(turn_id, str) or not turn_id or self._turn_id:
+            return
+        self._turn_id = turn_id
+        self._status("active-turn-control-ready", turnId=turn_id)
+        waiting, self._waiting_interrupts = self._waiting_interrupts, []
+        for command in waiting:
+            self._interrupt(command)
+
+    def _on_error(self, params: Json) -> None:
+        said = members(params.get("error")) or params
+        if params.get("willRetry") is True:
+            self._tell_error(classify(Origin.RETRY, said), will_retry=True)
+        else:
+            self._told = classify(Origin.TERMINAL, said)
+            self._tell_error(self._told, will_retry=False)
+
+    def _on_completed(self, turn: Json) -> None:
+        turn_id, state = turn.get("id"), str(turn.get("status") or "completed")
+        if isinstance(turn_id, str) and self._turn_id and turn_id != self._turn_id:
+            return  # the end of an earlier turn, told late
+        self._tell(self._shaper.drain())
+        self._status("turn/completed", turnId=turn_id or self._turn_id, status=state)
+        if state in _ENDED_BY_INTERRUPT:
+            self._cancelled(sound=True)
+        elif state == "failed":
+            failure = self._told or classify(Origin.TERMINAL, turn.get("error"))
+            self._end("failed", failure, sound=True)
+        else:
+            self._end("completed", None, sound=True)
+
+    def _on_reply(self, reply: Reply) -> None:
+        if reply.id == self._start_id:
+            self._start_id, self._is_started = None, True
+            self._on_start_answer(reply)
+            return
+        if reply.id not in self._asked:
+            return
+        command = self._asked.pop(reply.id)
+        if reply.error is None:
+            self._delivered(command)
+        elif command is not None:
+            self._close_command(command, "rejected", NOT_ACTIVE)
+
+    def _on_start_answer(self, reply: Reply) -> None:
+        if reply.error is not None:
+            self._end("failed", classify(Origin.RPC_ERROR, reply.error), sound=True)
+            return
+        turn_id = members(members(reply.result).get("turn")).get("id")
+        if not isinstance(turn_id, str) or not turn_id:
+            self._fail(FailureKind.BACKEND_RESPONSE_INVALID, "turn/start named no turn.")
+            return
+        self._started(turn_id)
+
+    def _on_request(self, request: ServerRequest) -> None:
+        try:
+            decision = self._session.answer(request)
+        except BackendGone:
+            return  # its end is on the way
+        self._tell(self._shaper.drain())
+        self._status("server-request-settled", method=request.method, decision=decision)
+
+    def _on_end(self, message: Garbage | Exited) -> None:
+        if self._interrupted_at is not None:
+            self._cancelled(sound=False)
+        elif isinstance(message, Garbage):
+            self._fail(FailureKind.BACKEND_JSON_PARSE_ERROR, message.reason)
+        else:
+            self._fail(FailureKind.RUNNER_CRASHED, message.reason)
+
+    # Commands
+
+    def _on_command(self, command: Command, now: float) -> None:
+        if command.type == "steer":
+            self._steer(command)
+            return
+        if self._interrupted_at is None:
+            self._interrupted_at = now
+        if self._turn_id:
+            self._interrupt(command)
+        else:
+            self._waiting_interrupts.append(command)
+
+    def _interrupt(self, command: Command) -> None:
+        params = {"threadId": self._session.thread_id, "turnId": self._turn_id}
+        try:
+            self._asked[self._backend.send("turn/interrupt", params)] = command
+        except BackendGone:
+            self._waiting_interrupts.append(command)
+
+    def _steer(self, command: Command) -> None:
+        if not self._turn_id:
+            self._close_command(command, "rejected", NOT_ACTIVE)
+            return
+        text = {"type": "text", "text": str(command.payload.get("prompt") or "")}
+        params = {
+            "threadId": self._session.thread_id,
+            "expectedTurnId": self._turn_id,
+            "input": [text],
+        }
+        try:
+            self._asked[self._backend.send("turn/steer", params)] = command
+        except BackendGone:
+            self._close_command(command, "rejected", NOT_ACTIVE)
+
+    def _delivered(self, command: Command | None) -> None:
+        if command is None or command.type == "cancel":
+            return
+        if command.type == "interrupt":
+            self._status("turn/interrupt:completed", turnId=self._turn_id)
+        self._close_command(command, "completed", None)
+
+    def _close_command(self, command: Command, state: str, message: str | None) -> None:
+        if command.type == "cancel":
+            return  # closed with the run
+        facts = {"state": state, "failureMessage": message} if message else {"state": state}
+        self._reporter.status("command-terminal", command_id=command.id, **facts)
+
+    # Ends
+
+    def _cancelled(self, *, sound: bool) -> None:
+        # An interrupt whose answer is still on the way has been delivered: the turn's end shows it.
+        for request_id in list(self._asked):
+            command = self._asked.pop(request_id)
+            if command is not None and command.type == "interrupt":
+                self._delivered(command)
+        for command in self._waiting_interrupts:
+            self._delivered(command)
+        self._waiting_interrupts = []
+        if not self._is_started:
+            self._status("turn/start:interrupted-before-response")
+        failure = Failure(FailureKind.CANCELLED, "The turn was interrupted.")
+        self._end("cancelled", failure, sound=sound)
+
+    def _fail(self, kind: FailureKind, message: str) -> None:
+        self._end("failed", Failure(kind, message), sound=False)
+
+    def _end(self, status: str, failure: Failure | None, *, sound: bool) -> None:
+        if self._outcome is None:
+            self._outcome = Outcome(status, failure, self._usage(), sound)
+
+    async def _finish(self, outcome: Outcome) -> None:
+        self._tell(self._shaper.drain())
+        if outcome.status == "failed" and outcome.failure not in {None, self._told}:
+            self._tell_error(cast("Failure", outcome.failure), will_retry=False)
+        self._tell(self._shaper.summary())
+        self._status(
+            "backend-turn-finished",
+            terminalStatus=outcome.status,
+            progressEventsPrinted=False,
+            progressTicks=self._ticks,
+        )
+        late = [*self._asked.values(), *self._waiting_interrupts]
+        while len(self._signals):
+            message = await self._signals.get()
+            if isinstance(message, Command):
+                late.append(message)
+        for command in late:
+            if command is not None:
+                self._close_command(command, "rejected", NOT_ACTIVE)
+
+    def _usage(self) -> dict[str, int] | None:
+        if not self._total_usage:
+            return None
+        before, self._session.total_usage = self._session.total_usage, self._total_usage
+        return {
+            ours: max(0, int(self._total_usage.get(theirs) or 0) - int(before.get(theirs) or 0))
+            for ours, theirs in _USAGE.items()
+        }
+
+    # Telling
+
+    def _tell(self, drafts: list[Draft]) -> None:
+        for draft in drafts:
+            self._reporter.tell(draft, self._command.id)
+
+    def _status(self, phase: str, **facts: Any) -> None:
+        self._reporter.status(phase, command_id=self._command.id, **facts)
+
+    def _tell_error(self, failure: Failure, *, will_retry: bool) -> None:
+        self._tell([error(failure, will_retry=will_retry)])

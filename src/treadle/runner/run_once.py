@@ -1,0 +1,153 @@
+"""A runner's life: register, claim, work, say how it ended.
+
+`run_once` works on one named run; `serve` takes runs from the pool until it is told to stop. Both
+get everything by options. Knows the manager and `Attempt`; how a turn is driven is below.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+from treadle.kit.clock import Clock, SystemClock
+from treadle.kit.mint import new_id
+from treadle.kit.tasks import TaskScope
+from treadle.runner.attempt import Attempt
+from treadle.runner.claim import Claimant, ClaimTimeout, Patience, RunEnded, acquire
+from treadle.runner.manager_client import ManagerClient, ManagerError, ManagerUnreachable
+from treadle.runner.manager_types import Claim, Registration
+from treadle.runner.options import InterruptLadder, RunnerId, RunnerOptions, RunnerResult
+
+logger = logging.getLogger(__name__)
+
+POOL_WAIT_MS = 20_000
+POOL_PAUSE_SECONDS = 1.0
+DRAIN_SECONDS = 30.0
+
+__all__ = ["InterruptLadder", "RunnerOptions", "RunnerResult", "run_once", "serve"]
+
+
+async def run_once(options: RunnerOptions, clock: Clock | None = None) -> RunnerResult:
+    """Claim the run that `options` name and work on it.
+
+    Returns how it ended: with `one_shot` after its first turn, otherwise when no command came for
+    the idle time, when the run was closed or cancelled, or when the lease was lost.
+
+    Raises:
+        ValueError: `options` name no run.
+        ManagerError, ManagerUnreachable: the manager refused or could not be reached.
+    """
+    if options.run_id is None:
+        raise ValueError("run_once needs a run_id; use serve to take runs from the pool.")
+    clock = clock or SystemClock()
+    attempt_id = options.attempt_id or new_id()
+    async with ManagerClient(options.manager_url, options.token) as client:
+        registration = await _register(client, options, attempt_id)
+        claimant = Claimant(registration, attempt_id, options.lease_ms)
+        patience = Patience(
+            options.claim_retry_timeout_ms / 1000, options.claim_retry_interval_ms / 1000
+        )
+        try:
+            claim = await acquire(client, options.run_id, claimant, patience, clock)
+        except RunEnded as ended:
+            return _unclaimed(options, registration, "run-ended", ended.terminal_status)
+        except ClaimTimeout:
+            return _unclaimed(options, registration, "claim-timeout", None)
+        return await Attempt(options, client, registration, claim, clock).run()
+
+
+async def serve(
+    options: RunnerOptions,
+    stop: asyncio.Event,
+    *,
+    max_runs: int = 1,
+    clock: Clock | None = None,
+) -> None:
+    """Work on runs from the pool, at most `max_runs` at once, until `stop` is set.
+
+    Each run is worked on until it is idle for `idle_timeout_ms`, then given back. When `stop` is
+    set no more runs are taken, and those in hand have `DRAIN_SECONDS` to become idle before they
+    are given back as they are.
+    """
+    clock = clock or SystemClock()
+    attempts = TaskScope("serve")
+    free = asyncio.Semaphore(max_runs)
+    async with ManagerClient(options.manager_url, options.token) as client:
+        pool = attempts.start(_take_runs(options, client, attempts, free, clock), "pool")
+        await stop.wait()
+        pool.cancel()
+        if not await attempts.join(DRAIN_SECONDS):
+            logger.warning("runs still at work are given back")
+        await attempts.close(15.0)
+
+
+async def _take_runs(
+    options: RunnerOptions,
+    client: ManagerClient,
+    attempts: TaskScope,
+    free: asyncio.Semaphore,
+    clock: Clock,
+) -> None:
+    registration: Registration | None = None
+    while True:
+        await free.acquire()
+        claims: list[Claim] = []
+        try:
+            if registration is None:
+                registration = await _register(client, options, None)
+            claims = await _claim_next(client, options, registration)
+        except ManagerError as error:
+            logger.warning("no run taken: %s", error)
+            if error.code in {"runner-not-found", "not-found"}:
+                registration = None
+        except ManagerUnreachable as error:
+            logger.warning("no run taken: %s", error)
+        if registration is None or not claims:
+            free.release()
+            await asyncio.sleep(POOL_PAUSE_SECONDS if not claims else 0)
+            continue
+        attempt = Attempt(options, client, registration, claims[0], clock)
+        attempts.start(_work(attempt, free), f"run-{claims[0].run_id}")
+
+
+async def _work(attempt: Attempt, free: asyncio.Semaphore) -> None:
+    try:
+        result = await attempt.run()
+        logger.info("run %s: %s", result.run_id, result.stopped or result.terminal_status)
+    finally:
+        free.release()
+
+
+async def _claim_next(
+    client: ManagerClient, options: RunnerOptions, registration: Registration
+) -> list[Claim]:
+    wanted: dict[str, Any] = {
+        "leaseMs": options.lease_ms,
+        "attemptId": new_id(),
+        "backendProfile": options.backend_profile,
+    }
+    return await client.claim_from_pool(registration.id, wait_ms=POOL_WAIT_MS, **wanted)
+
+
+async def _register(
+    client: ManagerClient, options: RunnerOptions, attempt_id: str | None
+) -> Registration:
+    return await client.register(
+        id=options.runner_id,
+        runId=options.run_id,
+        attemptId=attempt_id,
+        backendProfile=options.backend_profile,
+        placement=options.placement,
+        sourceCommit=options.source_commit,
+    )
+
+
+def _unclaimed(
+    options: RunnerOptions, registration: Registration, stopped: str, status: str | None
+) -> RunnerResult:
+    return RunnerResult(
+        terminal_status=status,
+        failure_kind=None,
+        runner=RunnerId(registration.id),
+        run_id=options.run_id,
+        stopped=stopped,
+    )
