@@ -5,6 +5,7 @@ to, how a turn ended, what the model is to see. Knows no file, no clock and no c
 """
 
 from collections.abc import Iterable
+from typing import cast
 
 import msgspec
 
@@ -149,7 +150,7 @@ def preview(records: Iterable[ThreadRecord]) -> str:
 def _item_id(item: StoredItem) -> str:
     if isinstance(item, msgspec.Struct):
         return str(getattr(item, "id", ""))
-    return str(item.get("id", "")) if isinstance(item, dict) else ""
+    return str(cast("dict[str, object]", item).get("id", "")) if isinstance(item, dict) else ""
 
 
 def _free_id(item_id: str, taken: dict[str, tuple[int, int | None]]) -> str:

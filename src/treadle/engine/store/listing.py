@@ -5,7 +5,7 @@ Times are whole milliseconds here, so that a cursor's text names a row exactly.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -14,6 +14,11 @@ from treadle.kit.clock import iso_millis, parse_iso
 
 SORT_KEYS = ("created_at", "updated_at", "recency_at")
 MAX_LIMIT = 1000
+_SUB_AGENTS = {
+    "review": "subAgentReview",
+    "compact": "subAgentCompact",
+    "thread_spawn": "subAgentThreadSpawn",
+}
 
 
 class Anchor(msgspec.Struct, frozen=True):
@@ -79,13 +84,14 @@ def source_kinds(source: Any) -> tuple[str, str | None]:
         return source, None
     if not isinstance(source, dict) or not source:
         return "unknown", None
-    kind, detail = next(iter(source.items()))  # pyright: ignore[reportUnknownVariableType]
+    kind, detail = next(iter(cast("dict[str, Any]", source).items()))
     if kind == "custom":
         return "custom", f"custom:{detail}"
     if kind == "subAgent":
-        name = detail if isinstance(detail, str) else next(iter(detail or {"other": None}))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-        known = {"review": "Review", "compact": "Compact", "thread_spawn": "ThreadSpawn"}
-        return "subAgent", f"subAgent{known.get(str(name), 'Other')}"  # pyright: ignore[reportUnknownArgumentType]
+        name = (
+            next(iter(cast("dict[str, Any]", detail)), "") if isinstance(detail, dict) else detail
+        )
+        return "subAgent", _SUB_AGENTS.get(str(name), "subAgentOther")
     return "unknown", None
 
 

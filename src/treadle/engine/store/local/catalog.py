@@ -1,19 +1,21 @@
-"""Which threads a home holds: metadata of its rollout files, by id and as lists."""
+"""Which threads a home holds: the index, kept true to the files it is made from.
+
+Every list first learns which files came and went (one stat per folder), reads the heads of new
+ones, and checks the rows it returns against their files. Blocking; used from one worker thread.
+"""
 
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from treadle.engine.store.listing import page_of
-from treadle.engine.store.local.head_scan import scan_head
-from treadle.engine.store.local.rollout_files import (
-    ARCHIVED,
-    dated_path,
-    find_by_head,
-    find_by_name,
-    walk,
-)
+from treadle.engine.store.listing import check_query, cut_page
+from treadle.engine.store.local.folder_watch import FileFacts, FolderWatch
+from treadle.engine.store.local.head_scan import Head, scan_head
+from treadle.engine.store.local.rollout_files import ARCHIVED, SESSIONS, dated_path, parse_name
+from treadle.engine.store.local.thread_names import ThreadNames
 from treadle.engine.store.metadata import apply_patch, fresh_info
 from treadle.engine.store.thread_store import (
     StorageFailed,
@@ -27,96 +29,302 @@ from treadle.engine.store.thread_store import (
 )
 from treadle.kit.clock import Clock
 
+if TYPE_CHECKING:
+    from treadle.engine.store.local.index import Index
+
+_BATCH = 500
+_TRIES = 10
+"""Pages are read again while other programs change their files, but not for ever."""
+_SWEEP_SECONDS = 1.0
+_SWEEP_SHARE = 20
+"""Looking at every file's time may take one part in this many of the time between two looks."""
+
 
 class Catalog:
     """Metadata of a home's threads. Used from one thread at a time."""
 
     def __init__(self, home: Path, clock: Clock, default_provider: str) -> None:
+        """Serve the threads below `home`; nothing is opened before it is asked for."""
         self._home = home
         self._clock = clock
         self._default_provider = default_provider
-        self._patches: dict[str, ThreadPatch] = {}
+        self._watch = FolderWatch(home, clock)
+        self._names = ThreadNames(home, clock)
+        self._opened: Index | None = None
+        self._files: dict[str, FileFacts] = {}
+        self._first = True
+        self._next_sweep = 0.0
 
     def find(self, thread_id: str) -> ThreadInfo:
-        """Metadata of one thread; raises ThreadNotFound."""
-        paths = find_by_name(self._home, thread_id) or find_by_head(self._home, thread_id)
-        active = [path for path in paths if path.parent.name != ARCHIVED] or paths
-        info = self._info(active[-1]) if active else None
+        """Metadata of one thread; raises ThreadNotFound, StorageFailed when its file is broken."""
+        info = self._row(thread_id)
         if info is None:
+            self._sync()
+            info = self._row(thread_id)
+        if info is None:
+            self._explain(thread_id)
             raise ThreadNotFound(thread_id)
-        return info
+        return self._with_default(info)
 
-    def page(self, query: ThreadQuery) -> ThreadPage:
-        """One page of the list; raises InvalidQuery."""
-        infos: dict[str, ThreadInfo] = {}
-        for path in walk(self._home):
-            info = self._info(path)
-            if info is not None:
-                infos[info.thread_id] = info
-        return page_of(infos.values(), query)
+    def page(self, query: ThreadQuery, live: Iterable[str] = ()) -> ThreadPage:
+        """One page of the list; raises InvalidQuery.
+
+        Args:
+            query: which threads, in which order, from where.
+            live: threads that this process is writing, whose files change all the time.
+        """
+        anchor = check_query(query)
+        if not self._exists():
+            return ThreadPage(threads=[])
+        self._sync()
+        for thread_id in live:
+            self._row(thread_id)
+        if query.sort_key != "created_at":
+            self._sweep()
+        rows = self._index.page(query, anchor, self._default_provider)
+        for _ in range(_TRIES):
+            if self._still_true(rows):
+                break
+            rows = self._index.page(query, anchor, self._default_provider)
+        return cut_page([self._with_default(row) for row in rows], query)
 
     def update(self, thread_id: str, patch: ThreadPatch) -> ThreadInfo:
         """Change metadata; raises ThreadNotFound."""
-        info = apply_patch(self.find(thread_id), patch)
-        patch = msgspec.structs.replace(patch, recency_at=info.recency_at)
-        known = self._patches.setdefault(thread_id, ThreadPatch())
-        for name in ThreadPatch.__struct_fields__:
-            if getattr(patch, name) is not msgspec.UNSET:
-                setattr(known, name, getattr(patch, name))
-        return info
+        self.find(thread_id)
+        if patch.name is not msgspec.UNSET:
+            self._names.put(thread_id, patch.name)
+        with self._index.writing():
+            row = self._index.get(thread_id)
+            if row is None:
+                raise ThreadNotFound(thread_id)
+            info = apply_patch(row, patch)
+            self._index.put(info)
+        return self._with_default(info)
 
     def archive(self, thread_id: str) -> None:
-        """Move the files to the archive; nothing is moved when one is in the way."""
-        paths = [
-            path for path in find_by_name(self._home, thread_id) if path.parent.name != ARCHIVED
-        ]
-        if not paths:
+        """Move the thread's files to the archive; nothing is moved when one is in the way."""
+        if self.find(thread_id).archived:
             raise ThreadNotFound(thread_id)
-        self._move(paths, [self._home / ARCHIVED / path.name for path in paths])
+        paths = self._paths(thread_id, archived=False)
+        self._move(thread_id, paths, lambda path: self._home / ARCHIVED / path.name)
 
     def unarchive(self, thread_id: str) -> ThreadInfo:
-        """Move the files back to the folder of their date."""
-        paths = [
-            path for path in find_by_name(self._home, thread_id) if path.parent.name == ARCHIVED
-        ]
-        if not paths:
+        """Move the files back to the folder of their date, which counts as an update."""
+        try:
+            archived = self.find(thread_id).archived
+        except ThreadNotFound:
+            archived = False
+        if not archived:
             raise ThreadNotFound(thread_id, archived=True)
-        targets: list[Path] = []
-        for path in paths:
-            target = dated_path(self._home, path.name)
-            if target is None:
-                raise StorageFailed(f"rollout path {path} tells no date")
-            targets.append(target)
-        self._move(paths, targets)
-        for target in targets:
-            os.utime(target)
+        moved = self._move(thread_id, self._paths(thread_id, archived=True), self._dated)
+        for path in moved:
+            os.utime(path)
         return self.find(thread_id)
 
     def close(self) -> None:
-        """Release everything."""
+        """Release the index; idempotent."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
 
-    def _move(self, paths: list[Path], targets: list[Path]) -> None:
-        for target in targets:
-            if os.path.lexists(target):
-                raise WriterConflict(f"{target} is in the way; move it and try again")
-        for path, target in zip(paths, targets, strict=True):
-            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path.rename(target)
+    @property
+    def _index(self) -> "Index":
+        if self._opened is None:
+            # Loads SQLite, which a process without stored threads never needs.
+            from treadle.engine.store.local.index import Index
 
-    def _info(self, path: Path) -> ThreadInfo | None:
+            self._opened = Index(self._home)
+            self._files = self._opened.files()
+        return self._opened
+
+    def _exists(self) -> bool:
+        """Whether there may be threads; a home without any gets no index either."""
+        if self._opened is not None:
+            return True
+        return any((self._home / base).is_dir() for base in (SESSIONS, ARCHIVED))
+
+    def _sync(self) -> None:
+        """Make the index know every file there is, and none that is not."""
+        if not self._exists():
+            return
+        index = self._index
+        added, removed = self._watch.changes()
+        if self._first:
+            # The index remembers files of earlier processes: only differences are work.
+            self._first = False
+            removed = self._files.keys() - added
+            added -= self._files.keys()
+        if removed:
+            self._drop(removed)
+        self._read_all(sorted(added))
+        unsaid = [path for path in index.unsaid() if self._stale(path)]
+        self._read_all(unsaid)
+        names = self._names.changed()
+        if names:
+            with index.writing():
+                index.rename(names)
+
+    def _drop(self, paths: Iterable[str]) -> None:
+        gone = list(paths)
+        threads = {self._files[path].thread_id for path in gone if path in self._files}
+        for path in gone:
+            self._files.pop(path, None)
+        with self._index.writing():
+            self._index.drop_files(gone)
+        # A thread of several files lives on in those that are left.
+        for thread_id in threads - {None}:
+            left = self._index.paths_of(str(thread_id))
+            if left and self._index.get(str(thread_id)) is None:
+                self._read_all(left)
+
+    def _read_all(self, paths: list[str]) -> None:
+        for start in range(0, len(paths), _BATCH):
+            batch = [(path, *self._scan(path)) for path in paths[start : start + _BATCH]]
+            with self._index.writing():
+                for path, facts, head in batch:
+                    self._learn(path, facts, head)
+
+    def _scan(self, path: str) -> tuple[FileFacts | None, Head | None]:
+        full = self._full(path)
         try:
-            head = scan_head(path)
-            stat = path.stat()
+            stat = os.stat(full)
+        except OSError:
+            return None, None
+        try:
+            head = scan_head(self._home, Path(full))
         except (StorageFailed, Unsupported, OSError):
-            return None
+            head = None
+        thread_id = head.created.thread_id if head is not None else None
+        return FileFacts(stat.st_mtime_ns, stat.st_size, thread_id), head
+
+    def _learn(self, path: str, facts: FileFacts | None, head: Head | None) -> None:
+        if facts is None:
+            return
+        self._files[path] = facts
+        self._index.put_file(path, facts)
         if head is None:
+            return
+        at = facts.mtime_ns / 1e9
+        row = self._index.get(head.created.thread_id)
+        if row is None:
+            row = fresh_info(head.created, at, self._full(path))
+            row.name = self._names.get(row.thread_id)
+            row.recency_at = at
+            row.model, row.effort = head.model, head.effort
+        elif row.path is not None and _rank(self._index.relative(row.path)) > _rank(path):
+            row.preview = row.preview or head.preview
+            self._index.put(row)
+            return
+        row.path = self._full(path)
+        row.archived = _is_archived(path)
+        row.preview = row.preview or head.preview
+        row.updated_at = at
+        self._index.put(row)
+
+    def _row(self, thread_id: str) -> ThreadInfo | None:
+        """The row, true to its file as it is now; None when either is missing."""
+        if not self._exists():
             return None
-        info = fresh_info(head.created, stat.st_mtime, str(path))
-        info.preview = head.preview
-        info.model, info.effort = head.model, head.effort
-        info.updated_at = info.recency_at = stat.st_mtime
-        info.archived = path.parent.name == ARCHIVED
-        if not head.created.model_provider:
+        info = self._index.get(thread_id)
+        if info is None or self._still_true([info]):
+            return info
+        return self._index.get(thread_id)
+
+    def _still_true(self, rows: list[ThreadInfo]) -> bool:
+        paths = [self._index.relative(row.path or "") for row in rows]
+        stale = [path for path in paths if self._stale(path)]
+        if not stale:
+            return True
+        self._drop([path for path in stale if not os.path.exists(self._full(path))])
+        self._read_all([path for path in stale if os.path.exists(self._full(path))])
+        return False
+
+    def _stale(self, path: str) -> bool:
+        known = self._files.get(path)
+        try:
+            stat = os.stat(self._full(path))
+        except OSError:
+            return True
+        return known is None or (known.mtime_ns, known.size) != (stat.st_mtime_ns, stat.st_size)
+
+    def _sweep(self) -> None:
+        """Notice files that other programs appended to; their order in lists depends on it."""
+        began = self._clock.monotonic()
+        if began < self._next_sweep:
+            return
+        self._read_all([path for path in list(self._files) if self._stale(path)])
+        spent = self._clock.monotonic() - began
+        self._next_sweep = began + max(_SWEEP_SECONDS, spent * _SWEEP_SHARE)
+
+    def _full(self, path: str) -> str:
+        return f"{self._home}/{path}"
+
+    def _with_default(self, info: ThreadInfo) -> ThreadInfo:
+        if not info.created.model_provider:
             info.created.model_provider = self._default_provider
-        patch = self._patches.get(info.thread_id)
-        return apply_patch(info, patch) if patch is not None else info
+        return info
+
+    def _explain(self, thread_id: str) -> None:
+        """Tell a file that is there and broken from one that is not there."""
+        for path in self._files:
+            parts = parse_name(path.rpartition("/")[2])
+            if parts is None or parts.thread_id != thread_id:
+                continue
+            full = self._home / path
+            if full.exists():
+                what = "is empty" if full.stat().st_size == 0 else "has no readable head"
+                raise StorageFailed(
+                    f"failed to read session metadata {full}: rollout at {full} {what}"
+                )
+
+    def _paths(self, thread_id: str, *, archived: bool) -> list[Path]:
+        known = self._index.paths_of(thread_id)
+        return [self._home / path for path in known if _is_archived(path) == archived]
+
+    def _dated(self, path: Path) -> Path:
+        target = dated_path(self._home, path.name)
+        if target is None:
+            raise StorageFailed(f"rollout path {path} tells no date to file it under")
+        return target
+
+    def _move(
+        self, thread_id: str, paths: list[Path], target_of: Callable[[Path], Path]
+    ) -> list[Path]:
+        moves = [(path, target_of(path)) for path in paths]
+        for _, target in moves:
+            if os.path.lexists(target):
+                raise WriterConflict(f"cannot move thread {thread_id}: {target} is in the way")
+        try:
+            for path, target in moves:
+                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                path.rename(target)
+        except OSError as error:
+            raise StorageFailed(f"cannot move thread {thread_id}: {error.strerror}") from error
+        self._follow(thread_id, moves)
+        return [target for _, target in moves]
+
+    def _follow(self, thread_id: str, moves: list[tuple[Path, Path]]) -> None:
+        """Keep the row, with all that patches changed, under the new path."""
+        index = self._index
+        with index.writing():
+            row = index.get(thread_id)
+            for path, target in moves:
+                old, new = index.relative(str(path)), index.relative(str(target))
+                facts = self._files.pop(old, None)
+                index.drop_files([old])
+                if facts is not None:
+                    self._files[new] = facts
+                    index.put_file(new, facts)
+                if row is not None and row.path == str(path):
+                    row.path, row.archived = str(target), _is_archived(new)
+            if row is not None:
+                index.put(row)
+
+
+def _is_archived(path: str) -> bool:
+    return path.startswith(f"{ARCHIVED}/")
+
+
+def _rank(path: str) -> tuple[bool, str]:
+    """Which of a thread's files its row names: an active one, and the newest of those."""
+    return not _is_archived(path), path.rpartition("/")[2]

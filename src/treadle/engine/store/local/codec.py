@@ -59,13 +59,15 @@ class LineReader:
     """Folds the lines of one thread, in order, into records.
 
     `records` grows as lines come; `skipped` counts unreadable ones; `next_ordinal` is None until
-    a line with an ordinal was seen.
+    a line with an ordinal was seen; `built_on_another` says that the first head names a file that
+    comes before this one.
     """
 
     def __init__(self) -> None:
         self.records: list[ThreadRecord] = []
         self.skipped = 0
         self.next_ordinal: int | None = None
+        self.built_on_another = False
         self._thread_id = ""
         self._provider = ""
         self._turn_id: str | None = None
@@ -125,11 +127,12 @@ class LineReader:
         if line.type is None or (line.payload is None and line.type in _MODEL_ITEMS):
             self._bare(cast("Json", _objects.decode(raw)))
             return
+        payload: object = line.payload
         read = self._line_readers.get(line.type)
-        if read is None or not isinstance(line.payload, dict):
-            self._add(Foreign(type=line.type, payload=cast("Any", line.payload)))
+        if read is None or not isinstance(payload, dict):
+            self._add(Foreign(type=line.type, payload=cast("Any", payload)))
         else:
-            read(cast("Json", line.payload), line)
+            read(cast("Json", payload), line)
 
     def _add(self, record: ThreadRecord) -> None:
         record.at = self._at
@@ -163,6 +166,7 @@ class LineReader:
                 self._add(Foreign(type="session_meta", payload=payload))
             return
         self._thread_id = created.thread_id
+        self.built_on_another = payload.get("history_base") is not None
         self._provider = created.model_provider
         at, self._at = self._at, created.at or self._at
         self._add(created)

@@ -42,8 +42,7 @@ def item_to_file(item: StoredItem) -> Json:
     spell = _TO_FILE.get(cast("type[Any]", type(item)))
     if spell is not None:
         return spell(item)
-    wire = item if isinstance(item, dict) else msgspec.to_builtins(item)
-    entries = cast("Json", rename_keys(wire, snake))
+    entries = cast("Json", rename_keys(msgspec.to_builtins(item), snake))
     return {**entries, "type": pascal(str(entries.get("type", "unknown")))}
 
 
@@ -209,8 +208,12 @@ def _user_to_file(item: UserMessage) -> Json:
 
 
 def _user_from_file(entry: Json) -> UserMessage:
-    parts = [input_from_file(part) for part in entry.get("content") or []]
+    parts = [input_from_file(part) for part in _objects(entry.get("content"))]
     return UserMessage(id=str(entry["id"]), client_id=entry.get("client_id"), content=parts)
+
+
+def _objects(value: Any) -> list[Json]:
+    return cast("list[Json]", value or [])
 
 
 def _agent_to_file(item: AgentMessage) -> Json:
@@ -222,7 +225,7 @@ def _agent_to_file(item: AgentMessage) -> Json:
 
 
 def _agent_from_file(entry: Json) -> AgentMessage:
-    text = "".join(str(part.get("text", "")) for part in entry.get("content") or [])
+    text = "".join(str(part.get("text", "")) for part in _objects(entry.get("content")))
     return AgentMessage(
         id=str(entry["id"]),
         text=text,

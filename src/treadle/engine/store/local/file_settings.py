@@ -17,6 +17,9 @@ from treadle.domain.policy import (
 
 Json = dict[str, Any]
 
+_GUARDED = (".git", ".agents", ".codex")
+"""Folders below a writable root that stay read-only in the newer spelling."""
+
 
 def turn_context_to_file(settings: Settings, turn_id: str) -> Json:
     """Payload of a `turn_context` line."""
@@ -167,6 +170,14 @@ def _managed_profile(policy: ReadOnly | WorkspaceWrite, cwd: str) -> Json:
             entries.append(_entry({"type": "special", "value": {"kind": "slash_tmp"}}, "write"))
         if not policy.exclude_tmpdir_env_var:
             entries.append(_entry({"type": "special", "value": {"kind": "tmpdir"}}, "write"))
+        entries += [
+            {
+                **_entry({"type": "path", "path": f"{root}/{name}"}, "read"),
+                "missing_path_behavior": "skip",
+            }
+            for root in roots
+            for name in _GUARDED
+        ]
     files = {"type": "restricted", "entries": entries}
     network = "enabled" if policy.network_access else "restricted"
     return {"type": "managed", "file_system": files, "network": network}

@@ -67,9 +67,13 @@ def _user(event: Json, item_id: str) -> UserMessage:
     if text:
         elements = rename_keys(event.get("text_elements") or [], camel)
         content.append(TextInput(text=text, text_elements=cast("list[Any]", elements)))
-    content += [ImageInput(url=str(url)) for url in event.get("images") or []]
-    content += [LocalImageInput(path=str(path)) for path in event.get("local_images") or []]
+    content += [ImageInput(url=str(url)) for url in _texts(event.get("images"))]
+    content += [LocalImageInput(path=str(path)) for path in _texts(event.get("local_images"))]
     return UserMessage(id=item_id, content=content)
+
+
+def _texts(value: Any) -> list[Any]:
+    return cast("list[Any]", value or [])
 
 
 def _agent(event: Json, item_id: str) -> AgentMessage:
@@ -179,7 +183,8 @@ def _patch_events(item: FileChange, turn_id: str) -> list[Json]:
 
 def _mcp_events(item: McpToolCall, _turn_id: str) -> list[Json]:
     call = {"server": item.server, "tool": item.tool, "arguments": item.arguments}
-    error = cast("Json", item.error) if isinstance(item.error, dict) else {"message": item.error}
+    raw: Any = item.error
+    error = cast("Json", raw if isinstance(raw, dict) else {"message": raw})
     failed = item.error is not None or item.result is None
     outcome: Json = {"Err": str(error.get("message") or "")} if failed else {"Ok": item.result}
     event: Json = {"type": "mcp_tool_call_end", "call_id": item.id, "invocation": call}

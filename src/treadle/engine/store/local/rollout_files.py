@@ -230,6 +230,12 @@ def _names(path: Path, thread_id: str) -> bool:
     return parts is not None and parts.thread_id == thread_id
 
 
+def base_of(home: Path, path: Path) -> Path | None:
+    """The file that a log directly builds upon; None when there is none, or it is missing."""
+    base = history_base(head_of(path))
+    return _base_file(home, base, {path}) if base is not None else None
+
+
 def _base_file(home: Path, base: HistoryBase, seen: set[Path]) -> Path | None:
     """The newest file of the base thread that began before the base ends."""
     for path in reversed(find_by_name(home, base.thread_id)):

@@ -123,7 +123,8 @@ class LocalThreadStore:
 
     async def list_threads(self, query: ThreadQuery) -> ThreadPage:
         """One page of stored threads that have a preview; raises InvalidQuery."""
-        return await self._run(lambda: self._catalog.page(query))
+        live = [writer.thread_id for writer in self._writers.values() if writer.materialized]
+        return await self._run(lambda: self._catalog.page(query, live))
 
     async def update(self, thread_id: str, patch: ThreadPatch) -> ThreadInfo:
         """Change metadata; raises ThreadNotFound when nothing is stored under this id."""

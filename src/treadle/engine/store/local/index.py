@@ -1,0 +1,299 @@
+"""The index of a home's threads: one SQLite file that can be deleted at any time.
+
+Holds what lists need and what patches changed; everything a file tells is found again by scanning.
+Used from one worker thread; several processes share the file. Its name is Treadle's own, and no
+other program's database is ever touched.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from treadle.domain.policy import Settings
+from treadle.domain.records import ThreadCreated
+from treadle.engine.store.listing import Anchor, source_kinds, to_ms
+from treadle.engine.store.local.folder_watch import FileFacts
+from treadle.engine.store.thread_store import StorageFailed, ThreadInfo, ThreadQuery
+
+FILE = "treadle_index_1.sqlite"
+_BUSY_SECONDS = 5.0
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS threads (
+    thread_id TEXT PRIMARY KEY,
+    path TEXT NOT NULL,
+    archived INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    recency_at INTEGER NOT NULL,
+    preview TEXT NOT NULL,
+    name TEXT,
+    cwd TEXT NOT NULL,
+    source_kind TEXT NOT NULL,
+    source_detail TEXT,
+    provider TEXT NOT NULL,
+    parent_id TEXT,
+    facts BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_created ON threads (archived, created_at, thread_id);
+CREATE INDEX IF NOT EXISTS by_updated ON threads (archived, updated_at, thread_id);
+CREATE INDEX IF NOT EXISTS by_recency ON threads (archived, recency_at, thread_id);
+CREATE INDEX IF NOT EXISTS by_parent ON threads (parent_id);
+CREATE INDEX IF NOT EXISTS by_path ON threads (path);
+CREATE INDEX IF NOT EXISTS unsaid ON threads (path) WHERE preview = '';
+CREATE TABLE IF NOT EXISTS files (
+    path TEXT PRIMARY KEY,
+    mtime_ns INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    thread_id TEXT
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_thread ON files (thread_id);
+"""
+_COLUMNS = "thread_id, path, archived, created_at, updated_at, recency_at, preview, name, facts"
+_FAMILY = """thread_id IN (WITH RECURSIVE family(id) AS (
+    SELECT thread_id FROM threads WHERE parent_id = ?
+    UNION SELECT thread_id FROM threads JOIN family ON parent_id = family.id
+) SELECT id FROM family)"""
+
+
+class _Facts(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What lists show and never filter by."""
+
+    created: ThreadCreated
+    model: str | None = None
+    effort: str | None = None
+    git: dict[str, Any] | None = None
+    memory_mode: str | None = None
+    settings: Settings | None = None
+    tokens_used: int = 0
+
+
+_facts = msgspec.json.Decoder(_Facts)
+
+
+class Index:
+    """Rows of threads and of the files they were read from. Paths are relative to the home."""
+
+    def __init__(self, home: Path) -> None:
+        """Open the index of a home, or begin a new one when it is unusable."""
+        self._prefix = f"{home}/"
+        self._db = _connect(home / FILE)
+
+    def close(self) -> None:
+        """Let the file go; idempotent."""
+        self._db.close()
+
+    @contextlib.contextmanager
+    def writing(self) -> Generator[None]:
+        """One short transaction; raises StorageFailed when others keep the index busy."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StorageFailed(f"thread index: {error}") from error
+
+    def files(self) -> dict[str, FileFacts]:
+        """Every file that was read so far."""
+        rows = self._rows("SELECT path, mtime_ns, size, thread_id FROM files")
+        return {path: FileFacts(mtime, size, thread) for path, mtime, size, thread in rows}
+
+    def put_file(self, path: str, facts: FileFacts) -> None:
+        """Remember a file's state."""
+        values = (path, facts.mtime_ns, facts.size, facts.thread_id)
+        self._db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", values)
+
+    def drop_files(self, paths: Iterable[str]) -> None:
+        """Forget files that are gone, and the threads that were in them alone."""
+        gone = [(path,) for path in paths]
+        self._db.executemany("DELETE FROM files WHERE path = ?", gone)
+        self._db.executemany("DELETE FROM threads WHERE path = ?", gone)
+
+    def paths_of(self, thread_id: str) -> list[str]:
+        """Files known to hold parts of a thread."""
+        query = "SELECT path FROM files WHERE thread_id = ?"
+        return sorted(row[0] for row in self._rows(query, thread_id))
+
+    def unsaid(self) -> list[str]:
+        """Files of threads in which no user has said anything yet."""
+        return [row[0] for row in self._rows("SELECT path FROM threads WHERE preview = ''")]
+
+    def get(self, thread_id: str) -> ThreadInfo | None:
+        """One thread's row."""
+        query = f"SELECT {_COLUMNS} FROM threads WHERE thread_id = ?"
+        rows = self._rows(query, thread_id)
+        return self._info(rows[0]) if rows else None
+
+    def put(self, info: ThreadInfo) -> None:
+        """Insert or replace a thread's row."""
+        created = info.created
+        kind, detail = source_kinds(created.source)
+        facts = _Facts(
+            created=_light(created),
+            model=info.model,
+            effort=info.effort,
+            git=info.git,
+            memory_mode=info.memory_mode,
+            settings=info.settings,
+            tokens_used=info.tokens_used,
+        )
+        values = (
+            info.thread_id,
+            self.relative(info.path or ""),
+            info.archived,
+            to_ms(info.created_at),
+            to_ms(info.updated_at),
+            to_ms(info.recency_at),
+            info.preview,
+            info.name,
+            created.cwd,
+            kind,
+            detail,
+            created.model_provider,
+            created.parent_thread_id,
+            msgspec.json.encode(facts),
+        )
+        marks = ", ".join("?" * len(values))
+        self._db.execute(f"INSERT OR REPLACE INTO threads VALUES ({marks})", values)
+
+    def rename(self, names: dict[str, str | None]) -> None:
+        """Set names of the threads that have rows."""
+        pairs = [(name, thread_id, name) for thread_id, name in names.items()]
+        statement = "UPDATE threads SET name = ? WHERE thread_id = ? AND name IS NOT ?"
+        self._db.executemany(statement, pairs)
+
+    def page(
+        self, query: ThreadQuery, anchor: Anchor | None, default_provider: str
+    ) -> list[ThreadInfo]:
+        """Rows of a page in order, one more than its limit when there are more."""
+        where, values = _conditions(query, default_provider)
+        order = "DESC" if query.descending else "ASC"
+        if anchor is not None:
+            condition, more = _beyond(query.sort_key, anchor, descending=query.descending)
+            where.append(condition)
+            values += more
+        statement = (
+            f"SELECT {_COLUMNS} FROM threads WHERE {' AND '.join(where)}"
+            f" ORDER BY {query.sort_key} {order}, thread_id {order} LIMIT ?"
+        )
+        return [self._info(row) for row in self._rows(statement, *values, query.limit + 1)]
+
+    def relative(self, path: str) -> str:
+        """A path as the index keeps it."""
+        return path.removeprefix(self._prefix)
+
+    def _rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise StorageFailed(f"thread index: {error}") from error
+
+    def _info(self, row: tuple[Any, ...]) -> ThreadInfo:
+        facts = _facts.decode(row[8])
+        return ThreadInfo(
+            thread_id=row[0],
+            created=facts.created,
+            path=self._prefix + row[1],
+            archived=bool(row[2]),
+            created_at=row[3] / 1000,
+            updated_at=row[4] / 1000,
+            recency_at=row[5] / 1000,
+            preview=row[6],
+            name=row[7],
+            model=facts.model,
+            effort=facts.effort,
+            git=facts.git,
+            memory_mode=facts.memory_mode,
+            settings=facts.settings,
+            tokens_used=facts.tokens_used,
+        )
+
+
+def _light(created: ThreadCreated) -> ThreadCreated:
+    """The record without its long texts, which lists do not show."""
+    return msgspec.structs.replace(
+        created, base_instructions=None, developer_instructions=None, dynamic_tools=None
+    )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        return _prepared(str(path))
+    except sqlite3.OperationalError:
+        # A home that cannot be written is still readable: index it for this process alone.
+        return _prepared(":memory:")
+    except sqlite3.DatabaseError:
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        return _prepared(str(path))
+
+
+def _prepared(target: str) -> sqlite3.Connection:
+    db = sqlite3.connect(
+        target, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.executescript(_SCHEMA)
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+def _conditions(query: ThreadQuery, default_provider: str) -> tuple[list[str], list[Any]]:
+    where = ["archived = ?", "preview <> ''"]
+    values: list[Any] = [query.archived]
+    if query.sources:
+        kinds = _marks(query.sources)
+        where.append(f"(source_kind IN ({kinds}) OR source_detail IN ({kinds}))")
+        values += [*query.sources, *query.sources]
+    if query.model_providers:
+        providers = query.model_providers
+        if default_provider in providers:
+            providers = (*providers, "")
+        where.append(f"provider IN ({_marks(providers)})")
+        values += providers
+    if query.cwds:
+        where.append(f"cwd IN ({_marks(query.cwds)})")
+        values += query.cwds
+    if query.search_term:
+        where.append("(instr(preview, ?) > 0 OR instr(coalesce(name, ''), ?) > 0)")
+        values += [query.search_term, query.search_term]
+    family, members = _family(query)
+    return where + family, values + members
+
+
+def _family(query: ThreadQuery) -> tuple[list[str], list[Any]]:
+    where: list[str] = []
+    values: list[Any] = []
+    if query.excluded_ids:
+        where.append(f"thread_id NOT IN ({_marks(query.excluded_ids)})")
+        values += query.excluded_ids
+    if query.parent_thread_id:
+        where.append("parent_id = ?")
+        values.append(query.parent_thread_id)
+    if query.ancestor_thread_id:
+        where.append(_FAMILY)
+        values.append(query.ancestor_thread_id)
+    return where, values
+
+
+def _beyond(key: str, anchor: Anchor, *, descending: bool) -> tuple[str, list[Any]]:
+    sign = "<" if descending else ">"
+    if anchor.thread_id is None:
+        return f"{key} {sign}= ?", [anchor.at_ms]
+    equal = "=" if anchor.inclusive else ""
+    return f"({key}, thread_id) {sign}{equal} (?, ?)", [anchor.at_ms, anchor.thread_id]
+
+
+def _marks(values: Iterable[Any]) -> str:
+    return ", ".join("?" for _ in values)
