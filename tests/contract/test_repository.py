@@ -277,6 +277,7 @@ async def test_a_stale_lease_is_waited_for_taken_over_and_fences_the_old_holder(
     run = await plane.run()
     await plane.command(run)
     old = await plane.claim(run, "stale", lease_ms=300)
+    await plane.append(old, 1, text(), text())
     for _ in range(2):
         with pytest.raises(LeaseHeld) as caught:
             await plane.claim(run, "fresh")
@@ -285,8 +286,10 @@ async def test_a_stale_lease_is_waited_for_taken_over_and_fences_the_old_holder(
     new = await plane.claim(run, "fresh")
     assert (new.epoch, new.reason) == (2, "expired")
     with pytest.raises(Fenced) as fenced:
-        await plane.append(old, 1, text())
+        await plane.append(old, 3, text())
     assert fenced.value.epoch == 2
+    first = await plane.append(new, 1, text())
+    assert (first.acked_producer_seq, first.duplicate) == (1, False)
     assert (await plane.repository.read_run(run.id)).claimed_by == "fresh"
     assert await plane.phases(run) == [
         "run-created",
@@ -523,7 +526,7 @@ moves = st.lists(
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(script=moves)
 async def test_any_order_of_moves_keeps_the_log_s_invariants(
@@ -534,7 +537,8 @@ async def test_any_order_of_moves_keeps_the_log_s_invariants(
     sent: dict[int, int] = {}
     turns: list[Command] = []
     acknowledged = 0
-    for kind, one, two in script:
+    preface: list[tuple[str, Any, Any]] = [("claim", "a", 300), ("append", 0, 2)]
+    for kind, one, two in preface + script:
         try:
             if kind == "claim":
                 claims.append(await plane.claim(run, one, two))

@@ -155,3 +155,40 @@ def test_a_command_s_payload_is_checked_for_its_type(body: object, path: str) ->
     with pytest.raises(InvalidRequest) as caught:
         rules.check_command(msgspec.convert(body, CommandRequest))
     assert caught.value.path == path
+
+
+@pytest.mark.parametrize(
+    ("payload", "field"),
+    [
+        ({"phase": "command-terminal", "state": "done"}, "payload.state"),
+        ({"phase": "command-terminal", "state": "pending"}, "payload.state"),
+        ({"phase": "command-terminal", "state": ["failed"]}, "payload.state"),
+        (
+            {"phase": "command-terminal", "state": "failed", "failureKind": "oops"},
+            "payload.failureKind",
+        ),
+        ({"phase": "run-terminal", "terminalStatus": "ok"}, "payload.terminalStatus"),
+        ({"phase": "run-claimed", "epoch": 9}, "payload.phase"),
+        ({"phase": "command-acknowledged", "commandId": "other"}, "commandId"),
+    ],
+)
+def test_a_runner_cannot_write_what_has_no_meaning(payload: dict[str, object], field: str) -> None:
+    named = None if "commandId" in payload else "c1"
+    with pytest.raises(InvalidRequest) as caught:
+        rules.check_status_event(payload, named, lambda known: known == "c1", "$.events[0]")
+    assert caught.value.path == f"$.events[0].{field}"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"phase": "command-acknowledged"},
+        {"phase": "command-terminal", "state": "failed", "failureKind": "backend-timeout"},
+        {"phase": "command-terminal", "state": "completed", "failureKind": None},
+        {"phase": "turn/completed"},
+        {"phase": 3},
+        {},
+    ],
+)
+def test_a_runner_may_write_the_phases_of_its_work(payload: dict[str, object]) -> None:
+    rules.check_status_event(payload, "c1", lambda known: known == "c1", "$.events[0]")

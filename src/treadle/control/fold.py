@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import msgspec
 
-from treadle.control.faults import InvalidRequest
 from treadle.control.records import (
     CommandState,
     CommandType,
@@ -29,7 +28,6 @@ USAGE_FIELDS = (
     "reasoningOutputTokens",
     "totalTokens",
 )
-CLOSED_STATES = frozenset(CommandState) - {CommandState.PENDING, CommandState.DELIVERED}
 
 # A command's terminal status follows from its state.
 _TERMINAL_OF = {
@@ -212,38 +210,6 @@ def fold_event(run_id: str, fold: RunFold, event: LogEvent) -> list[CommandChang
         return _error(fold, event)
     step = _PHASES.get(str(event.payload.get("phase")))
     return step(run_id, fold, event) if step else []
-
-
-def check_event(fold: RunFold, event: LogEvent, known: Callable[[str], bool], path: str) -> None:
-    """Refuse a runner's event that would change state in a way that has no meaning.
-
-    `known` tells whether the run ever had a command of that id.
-
-    Raises:
-        InvalidRequest: unknown command, state, status or failure kind; or a phase that only the
-            manager writes.
-    """
-    if event.type != "backend_status":
-        return
-    phase = event.payload.get("phase")
-    if phase in _MANAGER_PHASES:
-        raise InvalidRequest(f"Only the manager writes the phase {phase}.", f"{path}.payload.phase")
-    if phase in _COMMAND_PHASES:
-        command_id = _command_id(event)
-        if command_id is None or not (command_id in fold.open or known(command_id)):
-            raise InvalidRequest("No such command in this run.", f"{path}.commandId")
-    if phase == "command-terminal":
-        _check_word(event, "state", CLOSED_STATES, path)
-    if phase == "run-terminal":
-        _check_word(event, "terminalStatus", frozenset(TerminalStatus), path)
-    if phase in {"command-terminal", "run-terminal"} and event.payload.get("failureKind"):
-        _check_word(event, "failureKind", frozenset(FailureKind), path)
-
-
-def _check_word(event: LogEvent, field: str, words: frozenset[Any], path: str) -> None:
-    if event.payload.get(field) not in words:
-        allowed = ", ".join(sorted(words))
-        raise InvalidRequest(f"{field} must be one of: {allowed}.", f"{path}.payload.{field}")
 
 
 def _message(fold: RunFold, event: LogEvent) -> list[CommandChange]:
@@ -456,17 +422,3 @@ _PHASES: dict[object, _Step] = {
     "command-terminal": _command_terminal,
     "run-terminal": _run_terminal,
 }
-_COMMAND_PHASES = frozenset(
-    {"command-acknowledged", "interrupt-command-acknowledged", "command-terminal"}
-)
-_MANAGER_PHASES = frozenset(
-    {
-        "run-created",
-        "command-created",
-        "run-claimed",
-        "run-released",
-        "run-lease-expired",
-        "runner-claim-waiting-for-stale-lease",
-        "runner-claim-recovered",
-    }
-)

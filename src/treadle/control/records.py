@@ -43,6 +43,9 @@ class CommandState(StrEnum):
     EXPIRED = "expired"
 
 
+CLOSED_STATES = frozenset(CommandState) - {CommandState.PENDING, CommandState.DELIVERED}
+
+
 class TerminalStatus(StrEnum):
     """How a run ended."""
 

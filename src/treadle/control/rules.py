@@ -4,6 +4,7 @@ Facts in, decision out; no clock, no database. Times are milliseconds of the dat
 Effects of events on commands and runs are in `fold`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import msgspec
 
 from treadle.control.faults import CredentialMissing, InvalidRequest
 from treadle.control.records import (
+    CLOSED_STATES,
     DEFAULT_MAX_ATTEMPTS,
     MAX_COMMAND_PAYLOAD_BYTES,
     MAX_LEASE_MS,
@@ -21,12 +23,31 @@ from treadle.control.records import (
     RunRequest,
     RunSpec,
     SessionRef,
+    TerminalStatus,
 )
+from treadle.domain.failures import FailureKind
 
 # Seed contract: a run of one of these always names its credential once it has a secret scope.
 CONTRACT_PROFILES = frozenset({"codex", "deepseek", "minimax-m3", "dsflash-go"})
 
 NAME_LIMIT = 200
+
+# Phases of `backend_status` by what they do; the effects themselves are in `fold`.
+COMMAND_PHASES = frozenset(
+    {"command-acknowledged", "interrupt-command-acknowledged", "command-terminal"}
+)
+TERMINAL_PHASES = frozenset({"command-terminal", "run-terminal"})
+MANAGER_PHASES = frozenset(
+    {
+        "run-created",
+        "command-created",
+        "run-claimed",
+        "run-released",
+        "run-lease-expired",
+        "runner-claim-waiting-for-stale-lease",
+        "runner-claim-recovered",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +161,32 @@ def decide_lapse(facts: LeaseFacts, losses: int, max_attempts: int, now_ms: int)
     return "fail" if losses + 1 >= max_attempts else "requeue"
 
 
+def check_status_event(
+    payload: dict[str, Any], command_id: str | None, known: Callable[[str], bool], path: str
+) -> None:
+    """Refuse a runner's `backend_status` that would change state in a way that has no meaning.
+
+    `known` tells whether the run ever had a command of that id; `path` names the event.
+
+    Raises:
+        InvalidRequest: unknown command, state, status or failure kind; or a phase that only the
+            manager writes.
+    """
+    phase = payload.get("phase")
+    if phase in MANAGER_PHASES:
+        raise InvalidRequest(f"Only the manager writes the phase {phase}.", f"{path}.payload.phase")
+    if phase in COMMAND_PHASES:
+        named = command_id or payload.get("commandId")
+        if not isinstance(named, str) or not known(named):
+            raise InvalidRequest("No such command in this run.", f"{path}.commandId")
+    if phase == "command-terminal":
+        _check_word(payload, "state", CLOSED_STATES, path)
+    if phase == "run-terminal":
+        _check_word(payload, "terminalStatus", frozenset(TerminalStatus), path)
+    if phase in TERMINAL_PHASES and payload.get("failureKind") is not None:
+        _check_word(payload, "failureKind", frozenset(FailureKind), path)
+
+
 def make_spec(request: RunRequest) -> RunSpec:
     """Fill in defaults and check what types cannot say.
 
@@ -219,6 +266,13 @@ def check_command(request: CommandRequest) -> bytes:
             "$.payload",
         )
     return encoded
+
+
+def _check_word(payload: dict[str, Any], field: str, words: frozenset[Any], path: str) -> None:
+    value = payload.get(field)
+    if not isinstance(value, str) or value not in words:
+        allowed = ", ".join(sorted(words))
+        raise InvalidRequest(f"{field} must be one of: {allowed}.", f"{path}.payload.{field}")
 
 
 def _named(value: str | None, default: str, path: str) -> str:

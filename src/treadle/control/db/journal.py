@@ -15,13 +15,12 @@ from treadle.control.fold import (
     CommandChange,
     LogEvent,
     RunFold,
-    check_event,
     fold_event,
     moves_fold,
     run_status,
 )
 from treadle.control.records import NewEvent, RunSpec
-from treadle.control.rules import LeaseFacts
+from treadle.control.rules import LeaseFacts, check_status_event
 from treadle.kit.clock import iso_millis
 
 FOLDED_TYPES = frozenset({"backend_status", "assistant_message", "error"})
@@ -122,8 +121,8 @@ class RunJournal:
             log_event = LogEvent(
                 self.head.last_seq + 1, event.type, payload, event.command_id, self.head.epoch
             )
-            if moves_fold(event.type, payload) or event.type == "backend_status":
-                check_event(self.fold, log_event, self._knows_command, path)
+            if event.type == "backend_status":
+                check_status_event(payload, event.command_id, self._knows_command, path)
             self.head.producer_seq += 1
             self._add(log_event, text, event.at, self.head.producer_seq)
 
@@ -203,6 +202,8 @@ class RunJournal:
         )
 
     def _knows_command(self, command_id: str) -> bool:
+        if command_id in self.fold.open:
+            return True
         row = self._tx.one("read_command", run_id=self.run_id, command_id=command_id)
         return row is not None
 
