@@ -169,12 +169,12 @@ class Step:
     """Hold back even the status until this is set."""
 
 
-def reply(text: str = "Done", **usage: int) -> Step:
+def reply(text: str = "Done", **usage: Any) -> Step:
     """A whole response of one message."""
     return Step([created(), *message(text), completed(**usage)])
 
 
-def calls(*items: Event, **usage: int) -> Step:
+def calls(*items: Event, **usage: Any) -> Step:
     """A whole response of tool calls (and whatever other events are given)."""
     return Step([created(), *items, completed(**usage)])
 

@@ -8,7 +8,7 @@ they are. The library loads with the first request (`docs/decisions/0001`).
 import asyncio
 import io
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -90,24 +90,16 @@ class Answer(Protocol):
 class Transport(Protocol):
     """Sends requests."""
 
-    def exchange(self, request: HttpRequest) -> "ExchangeContext":
-        """Send `request`; the context holds the answer and ends the exchange when left."""
+    def exchange(self, request: HttpRequest) -> AbstractAsyncContextManager[Answer, bool | None]:
+        """Send `request`; the context holds the answer and ends the exchange when left.
+
+        Raises:
+            TransportError: on entering; as its subclasses say.
+        """
         ...
 
     async def close(self) -> None:
         """Close idle connections; idempotent."""
-        ...
-
-
-class ExchangeContext(Protocol):
-    """An exchange as an async context."""
-
-    async def __aenter__(self) -> Answer:
-        """Wait for the answer's head; raises TransportError."""
-        ...
-
-    async def __aexit__(self, *exc: Any) -> bool | None:
-        """Give the connection back when the answer was read to its end, else close it."""
         ...
 
 
@@ -154,7 +146,7 @@ class HttpTransport:
                 return await self._post(request, trace)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 if isinstance(error, aiohttp.ClientConnectorError):
-                    raise ConnectFailed(_plain(error.os_error)) from error
+                    raise ConnectFailed(_why_unconnected(error)) from error
                 # The provider closed an idle connection just as we took it from the pool: no byte
                 # was answered, so the request goes out again on another one.
                 if not trace.reused:
@@ -252,6 +244,15 @@ def _open_session() -> "aiohttp.ClientSession":
         read_bufsize=READ_BUFFER_BYTES,
         trace_configs=[tracing],
     )
+
+
+def _why_unconnected(error: "aiohttp.ClientConnectorError") -> str:
+    import aiohttp
+
+    # Not every error of the family carries the attributes that its base class promises.
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return _plain(error.certificate_error)
+    return _plain(error.os_error)
 
 
 def _plain(error: BaseException) -> str:
