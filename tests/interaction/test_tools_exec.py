@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from support.toolkit import ENV, call, make_context
+from treadle.domain.policy import WorkspaceWrite
+from treadle.engine.sandbox.select import ProbedSandbox
 from treadle.engine.tools.exec import ExecCommand, WriteStdin
 from treadle.engine.tools.exec_sessions import ExecSessions, Typed
 
@@ -225,6 +227,45 @@ async def test_too_many_sessions_end_the_oldest(tmp_path):
     assert len(context.reporter.items("completed")) == 1
     await sessions.close()
     assert len(context.reporter.items("completed")) == 3
+
+
+async def test_interrupt_ends_a_confined_tree(sessions, tmp_path):
+    sandbox = ProbedSandbox(os.environ.get("PATH", ""))
+    if not sandbox.report.enforced or sandbox.report.backend == "landlock":
+        pytest.skip(f"no sandbox here: {sandbox.report.why_not}")
+    context = make_context(str(tmp_path), WorkspaceWrite(), sandbox=sandbox)
+    script = "setsid bash -c 'trap \"\" TERM; sleep 62; sleep 62' & echo up; touch up; wait"
+    task = asyncio.get_running_loop().create_task(run(sessions, context, script))
+    await context.reporter.until("output")
+    async with asyncio.timeout(10):
+        while count_of("sleep 62") == 0 or not (tmp_path / "up").exists():
+            await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert count_of("sleep 62") == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["up"]
+
+
+def count_of(command: str) -> int:
+    """How many processes run exactly this command, wherever they hide."""
+    wanted = command.encode().replace(b" ", b"\0") + b"\0"
+    count = 0
+    for entry in Path("/proc").iterdir():
+        try:
+            count += entry.name.isdigit() and (entry / "cmdline").read_bytes() == wanted
+        except OSError:
+            continue
+    return count
+
+
+async def test_a_missing_sandbox_runs_nothing_and_says_what_to_do(sessions, tmp_path):
+    context = make_context(str(tmp_path), WorkspaceWrite())
+    output = await run(sessions, context, "touch made")
+    assert "no sandbox is in use" in output.text
+    assert "danger-full-access" in output.text
+    assert list(tmp_path.iterdir()) == []
+    assert [item.status for item in context.reporter.items("completed")] == ["failed"]
 
 
 OWNER = """

@@ -1,7 +1,7 @@
 import base64
+import os
 
 from support.toolkit import call, make_context
-
 from treadle.engine.tools.command_env import (
     CommandIdentity,
     ShellEnvironmentPolicy,
@@ -91,6 +91,9 @@ async def test_what_is_no_image_is_not_shown(tmp_path):
     output = await ViewImage().run(call("view_image", {"path": "none.png"}), context)
     missing = f"unable to locate image at `{tmp_path}/none.png`"
     assert output.text == f"{missing}: No such file or directory (os error 2)"
+    os.mkfifo(tmp_path / "pipe.png")
+    output = await ViewImage().run(call("view_image", {"path": "pipe.png"}), context)
+    assert output.text.endswith("it is not a file")
     assert context.reporter.log == []
 
 

@@ -42,12 +42,7 @@ def test_a_patch_reads_as_its_changes_in_order():
     assert isinstance(update, UpdateFile)
     assert (update.path, update.move_to) == ("from.txt", "to.txt")
     (hunk,) = update.hunks
-    assert (hunk.context, hunk.old, hunk.new, hunk.at_end) == (
-        "def f():",
-        ("x", "y"),
-        ("x", "Y"),
-        True,
-    )
+    assert (hunk.context, hunk.lines, hunk.at_end) == ("def f():", (" x", "-y", "+Y"), True)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +51,7 @@ def test_a_patch_reads_as_its_changes_in_order():
         ("hello", "The first line of the patch must be '*** Begin Patch'"),
         ("*** Begin Patch\n*** Add File: a\n+b", "The last line of the patch must be"),
         (wrap("nonsense"), "invalid hunk at line 2, 'nonsense' is not a valid hunk header"),
-        (wrap("*** Update File: a"), "Update file hunk for path 'a' is empty"),
+        (wrap("*** Update File: a"), "invalid hunk at line 2, Update file hunk for path 'a' is"),
         (wrap("*** Update File: a", "@@"), "Update hunk does not contain any lines"),
         (wrap("*** Update File: a", "@@", "bad"), "Unexpected line found in update hunk: 'bad'"),
     ],
@@ -77,7 +72,7 @@ def test_here_document_around_a_patch_is_forgiven():
     [
         pytest.param("a\nb\nc\n", ["@@", " a", "-b", "+B", " c"], "a\nB\nc\n", id="plain"),
         pytest.param("a\nb\n", [" a", "-b", "+B"], "a\nB\n", id="no marker"),
-        pytest.param("a  \nb\n", ["@@", " a", "-b", "+B"], "a\nB\n", id="blanks at the end"),
+        pytest.param("a  \nb\n", ["@@", " a", "-b", "+B"], "a  \nB\n", id="context stays as it is"),
         pytest.param("   a\nb\n", ["@@", "-a", "+A"], "A\nb\n", id="indentation"),
         pytest.param("x \u2014 \u201cy\u201d\n", ["@@", '-x - "y"', "+z"], "z\n", id="typography"),
         pytest.param("x\nf1\nx\nf2\nx\n", ["@@ f2", "-x", "+y"], "x\nf1\nx\nf2\ny\n", id="context"),

@@ -103,7 +103,7 @@ async def apply_patch(text: str, call_id: str, folder: str, context: ToolContext
     try:
         changes = parse_patch(text)
         if not changes:
-            return ToolOutput(text="patch rejected: the patch changes nothing", success=False)
+            return ToolOutput(text="patch rejected: empty patch", success=False)
         edits = plan_edits(changes, folder)
     except PatchError as error:
         return ToolOutput(text=f"apply_patch verification failed: {error}", success=False)

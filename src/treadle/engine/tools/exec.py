@@ -7,6 +7,7 @@ Owns arguments, time and output budgets, and the texts that the model reads (tho
 import asyncio
 import errno
 import os
+import re
 import secrets
 import shlex
 import stat
@@ -92,9 +93,9 @@ class ExecCommand:
         if typed_patch is not None:
             folder = os.path.join(cwd, typed_patch.folder) if typed_patch.folder else cwd
             output = await apply_patch(typed_patch.patch, call.call_id, folder, context)
-            return ToolOutput(
-                text=f"Wall time: 0.0000 seconds\nOutput:\n{output.text}", success=output.success
-            )
+            if not output.success:
+                return output
+            return ToolOutput(text=f"Wall time: 0.0000 seconds\nOutput:\n{output.text}")
         flag = "-lc" if wanted.login else "-c"
         command = ShellCommand(
             argv=(wanted.shell or self._shell, flag, wanted.cmd),
@@ -185,7 +186,7 @@ async def open_session(
     """Start a command under the thread's policy; what the model is told when that fails."""
     item = CommandExecution(
         id=call.call_id,
-        command=shlex.join(command.argv),
+        command=" ".join(_quoted(word) for word in command.argv),
         cwd=command.cwd,
         source=command.source,
         command_actions=command_actions(command.script, command.cwd),
@@ -206,6 +207,13 @@ async def open_session(
     except SpawnError as error:
         reason = f"Failed to create unified exec process: {_system_reason(error)}"
         return _not_started(item, reason, context)
+
+
+def _quoted(word: str) -> str:
+    """A word as a shell would need it, with double quotes where those read better."""
+    if "'" in word and not re.search(r"[$`\\!^]", word):
+        return '"' + word.replace('"', '\\"') + '"'
+    return shlex.quote(word)
 
 
 def _check_folder(path: str) -> None:

@@ -75,7 +75,7 @@ class ExecSession:
         """Start the command and report its item.
 
         Raises:
-            SpawnError: it could not be started; the item was completed as failed.
+            SpawnError: it could not be started; nothing was reported.
         """
         plan = self.launch.plan
         self._command = start_command(
@@ -91,7 +91,7 @@ class ExecSession:
         self._say(self._decoder.decode(data))
 
     def _say(self, text: str) -> None:
-        if not text:
+        if not text or self.ended.is_set():
             return
         self._whole.push(text)
         self._unread.push(text)

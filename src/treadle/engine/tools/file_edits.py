@@ -60,7 +60,11 @@ class _Overlay:
                 raise PatchError(f"{refusal} {path}: No such file or directory (os error 2)")
             return text
         try:
-            if os.path.getsize(path) > MAX_FILE_BYTES:
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):
+                # Opening a pipe would wait for somebody to write to it.
+                raise PatchError(f"{refusal} {path}: path `{path}` is not a file")
+            if status.st_size > MAX_FILE_BYTES:
                 raise PatchError(f"{refusal} {path}: the file is too large to be patched")
             data = Path(path).read_bytes()
         except OSError as error:

@@ -25,10 +25,15 @@ class Hunk:
 
     context: str | None
     """Text of the `@@` line: a line to go to first."""
-    old: tuple[str, ...]
-    new: tuple[str, ...]
+    lines: tuple[str, ...]
+    """With their sign: blank (stays), minus (goes), plus (comes)."""
     at_end: bool = False
     """Whether the lines must be the file's last ones."""
+
+    @property
+    def old(self) -> list[str]:
+        """The lines to find."""
+        return [line[1:] for line in self.lines if line[0] != "+"]
 
 
 @dataclass(frozen=True)
@@ -119,8 +124,7 @@ def _change(reader: _Reader) -> Change:
         reader.take()
         return DeleteFile(header[len(_DELETE) :])
     if header.startswith(_UPDATE):
-        reader.take()
-        return _update(reader, header[len(_UPDATE) :])
+        return _update(reader)
     raise reader.refuse(
         f"'{header}' is not a valid hunk header. Valid hunk headers: '*** Add File: {{path}}', "
         "'*** Delete File: {path}', '*** Update File: {path}'"
@@ -134,7 +138,9 @@ def _added(reader: _Reader) -> str:
     return "".join(content)
 
 
-def _update(reader: _Reader, path: str) -> UpdateFile:
+def _update(reader: _Reader) -> UpdateFile:
+    empty = reader.refuse("Update file hunk for path '{}' is empty")
+    path = reader.take().strip()[len(_UPDATE) :]
     move_to = None
     if reader.line is not None and reader.line.strip().startswith(_MOVE):
         move_to = reader.take().strip()[len(_MOVE) :]
@@ -147,7 +153,7 @@ def _update(reader: _Reader, path: str) -> UpdateFile:
             break
         hunks.append(_hunk(reader, first=not hunks))
     if not hunks and move_to is None:
-        raise reader.refuse(f"Update file hunk for path '{path}' is empty")
+        raise PatchError(str(empty).replace("{}", path, 1))
     return UpdateFile(path, tuple(hunks), move_to)
 
 
@@ -162,30 +168,26 @@ def _hunk(reader: _Reader, *, first: bool) -> Hunk:
         raise reader.refuse(
             f"Expected update hunk to start with a @@ context marker, got: '{line}'"
         )
-    old: list[str] = []
-    new: list[str] = []
-    at_end = _body(reader, old, new)
-    if not old and not new:
+    lines: list[str] = []
+    at_end = _body(reader, lines)
+    if not lines:
         raise reader.refuse("Update hunk does not contain any lines")
-    return Hunk(context, tuple(old), tuple(new), at_end)
+    return Hunk(context, tuple(lines), at_end)
 
 
-def _body(reader: _Reader, old: list[str], new: list[str]) -> bool:
+def _body(reader: _Reader, lines: list[str]) -> bool:
     """Collect a hunk's lines; True when it ends with the end-of-file marker."""
     while (line := reader.line) is not None:
-        if line.strip() == _EOF and (old or new):
+        if line.strip() == _EOF and lines:
             reader.take()
             return True
-        if line[:1] == "+":
-            new.append(reader.take()[1:])
-        elif line[:1] == "-":
-            old.append(reader.take()[1:])
-        elif line[:1] in (" ", ""):
+        if line[:1] in ("+", "-", " "):
+            lines.append(reader.take())
+        elif not line:
             # Models drop the single blank of an empty context line.
-            text = reader.take()[1:]
-            old.append(text)
-            new.append(text)
-        elif old or new:
+            reader.take()
+            lines.append(" ")
+        elif lines:
             return False
         else:
             raise reader.refuse(
@@ -212,35 +214,30 @@ def apply_hunks(text: str, hunks: tuple[Hunk, ...], path: str) -> str:
         raw.pop()
     bare = [line.removesuffix("\r") for line in raw]
     result: list[str] = []
-    done = cursor = 0
-    for start, length, new in _placed(bare, hunks, path):
+    done = 0
+    for start, signed in _placed(bare, hunks, path):
         result += raw[done:start]
-        old = bare[start : start + length]
-        result += _with_endings(raw[start : start + length], old, new, ending)
-        done = cursor = start + length
-    result += raw[cursor:]
+        done = start
+        for line in signed:
+            if line[0] == "+":
+                result.append(line[1:].removesuffix("\r") + ending.removesuffix("\n"))
+                continue
+            if line[0] == " ":
+                # What the file has, not what the patch says it has: it may differ in blanks.
+                result.append(raw[done])
+            done += 1
+    result += raw[done:]
     joined = "\n".join(result)
     if result and not joined.endswith("\n"):
         joined += ending if not joined.endswith("\r") else "\n"
     return joined
 
 
-def _with_endings(raw: list[str], old: list[str], new: list[str], ending: str) -> list[str]:
-    """New lines with carriage returns where they belong; kept lines keep their own bytes."""
-    tail = ending.removesuffix("\n")
-    spare: dict[str, list[str]] = {}
-    for bare, whole in zip(reversed(old), reversed(raw), strict=True):
-        spare.setdefault(bare, []).append(whole)
-    return [
-        spare[line].pop() if spare.get(line) else line.removesuffix("\r") + tail for line in new
-    ]
-
-
 def _placed(
     lines: list[str], hunks: tuple[Hunk, ...], path: str
-) -> list[tuple[int, int, list[str]]]:
-    """Where each hunk goes: (first line, number of lines replaced, new lines), in file order."""
-    placed: list[tuple[int, int, list[str]]] = []
+) -> list[tuple[int, tuple[str, ...]]]:
+    """Where each hunk's signed lines go, in file order."""
+    placed: list[tuple[int, tuple[str, ...]]] = []
     cursor = 0
     for hunk in hunks:
         if hunk.context is not None:
@@ -248,20 +245,30 @@ def _placed(
             if found is None:
                 raise PatchError(f"Failed to find context '{hunk.context}' in {path}")
             cursor = found + 1
-        if not hunk.old:
+        old = hunk.old
+        if not old:
             # Without lines to find, the addition goes to the end of the file.
-            placed.append((len(lines), 0, list(hunk.new)))
+            placed.append((len(lines), hunk.lines))
             continue
-        old, new = list(hunk.old), list(hunk.new)
+        signed = hunk.lines
         start = find_lines(lines, old, cursor, at_end=hunk.at_end)
         if start is None and not old[-1]:
-            # A blank last context line often stands for the final newline, which is no line.
+            # A blank last line often stands for the final newline, which is no line.
             old.pop()
-            new = new[:-1] if new and not new[-1] else new
+            signed = _without_last_blank(signed)
             start = find_lines(lines, old, cursor, at_end=hunk.at_end)
         if start is None:
-            wanted = "\n".join(hunk.old)
-            raise PatchError(f"Failed to find expected lines in {path}:\n{wanted}")
-        placed.append((start, len(old), new))
+            raise PatchError(f"Failed to find expected lines in {path}:\n" + "\n".join(hunk.old))
+        placed.append((start, signed))
         cursor = start + len(old)
     return sorted(placed, key=lambda entry: entry[0])
+
+
+def _without_last_blank(signed: tuple[str, ...]) -> tuple[str, ...]:
+    """Without the last line to find, which is blank; a blank last addition goes with it."""
+    lines = list(signed)
+    last = max(index for index, line in enumerate(lines) if line[0] != "+")
+    removed = lines.pop(last)
+    if removed[0] == "-" and lines and lines[-1] == "+":
+        lines.pop()
+    return tuple(lines)

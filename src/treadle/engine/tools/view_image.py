@@ -2,6 +2,7 @@
 
 import base64
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,9 @@ class ViewImage:
 
 def _data_url(path: str) -> str:
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            # Opening a pipe would wait for somebody to write to it.
+            raise _NoImage(f"unable to show image at `{path}`: it is not a file")
         with Path(path).open("rb") as file:
             data = file.read(MAX_IMAGE_BYTES + 1)
     except OSError as error:
