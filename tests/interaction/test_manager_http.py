@@ -197,6 +197,42 @@ async def test_what_is_no_json_or_too_large_or_too_deep_is_refused(client: Clien
         assert answer.headers["content-type"] == "application/problem+json"
 
 
+STRANGE: list[Any] = [[], {}, {"a": 1}, 2**70, -1, 1.5, True, "x" * 500, "\x00", None]
+
+
+async def test_strange_values_in_events_are_stored_or_refused_but_break_nothing(
+    client: Client,
+) -> None:
+    run_id, command_id = await client.run_with_turn()
+    claim = await client.claim(run_id)
+    path = f"/api/v1/runs/{run_id}/events"
+    sent = 0
+    for value in STRANGE:
+        for event in (
+            phase("command-acknowledged", None, commandId=value),
+            {"type": "backend_status", "payload": {"phase": value}},
+            {"type": "error", "payload": {"failureKind": value, "message": value}},
+            {"type": "assistant_message", "payload": {"source": value, "text": value}},
+            phase("command-terminal", command_id, state=value, failureKind=value),
+            phase("thread/start:completed", threadId=value),
+            {"type": value, "payload": value},
+        ):
+            body = {"epoch": 1, "firstProducerSeq": sent + 1, "events": [event]}
+            status, answer = await client.ask("POST", path, body, claim["token"])
+            assert status in {200, 400}, answer
+            sent += status == 200
+        for field in ("epoch", "firstProducerSeq"):
+            body = {"epoch": 1, "firstProducerSeq": 1, "events": [phase("x")], field: value}
+            status, answer = await client.ask("POST", path, body, claim["token"])
+            assert status in {400, 409} or (status, answer["duplicate"]) == (200, True)
+    usage = {"totalTokens": 2**70, "inputTokens": -1, "outputTokens": True}
+    await client.append(
+        claim, sent + 1, phase("command-terminal", command_id, state="completed", usage=usage)
+    )
+    result = await client.get(f"/api/v1/runs/{run_id}/commands/{command_id}/result")
+    assert result["usage"] == {}
+
+
 async def test_unknown_fields_are_tolerated(client: Client) -> None:
     run = await client.post("/api/v1/runs", {"future": {"x": 1}, "executionPolicy": {"y": 2}})
     assert run["status"] == "pending"

@@ -21,6 +21,7 @@ from treadle.control.records import (
 from treadle.domain.failures import FACTS, FailureKind
 
 COMPLETED_MESSAGE = "completed-agent-message"
+MAX_COUNT = 2**53
 USAGE_FIELDS = (
     "inputTokens",
     "cachedInputTokens",
@@ -191,7 +192,8 @@ def refold(
 def moves_fold(event_type: str, payload: dict[str, Any]) -> bool:
     """Whether an event can change the fold at all; most of a log cannot."""
     if event_type == "backend_status":
-        return payload.get("phase") in _PHASES
+        phase = payload.get("phase")
+        return isinstance(phase, str) and phase in _PHASES
     if event_type == "assistant_message":
         return payload.get("source") == COMPLETED_MESSAGE
     return event_type == "error"
@@ -396,7 +398,11 @@ def _usage(value: object) -> dict[str, int] | None:
     if not isinstance(value, dict):
         return None
     counts = cast("dict[str, Any]", value)
-    return {k: counts[k] for k in USAGE_FIELDS if isinstance(counts.get(k), int)}
+    return {k: counts[k] for k in USAGE_FIELDS if _is_count(counts.get(k))}
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
 
 
 def _failure_view(kind: str | None) -> FailureView | None:

@@ -5,7 +5,7 @@ HTTP. Fields that readers compare with null are always written; requests accept 
 """
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -16,6 +16,8 @@ DEFAULT_MAX_ATTEMPTS = 5
 MAX_EVENTS_PER_APPEND = 500
 MAX_COMMAND_PAYLOAD_BYTES = 256 * 1024
 
+# Whole numbers that every JSON reader and database keeps exactly.
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 BusyPolicy = Literal["enqueue", "reject"]
 
 
@@ -105,7 +107,7 @@ class ExecutionPolicy(Value, frozen=True):
 
     sandbox: str | None = None
     approval: str | None = None
-    timeout_ms: int | None = msgspec.field(default=None)
+    timeout_ms: Count | None = None
     network: str | None = None
     secret_scope: SecretScope | None = None
 
@@ -302,8 +304,8 @@ class Claim(Body):
 class AppendRequest(Body):
     """Body of a fenced append."""
 
-    epoch: int
-    first_producer_seq: int
+    epoch: Count
+    first_producer_seq: Count
     events: list[NewEvent]
 
 
@@ -323,8 +325,8 @@ class HeldRun(Body):
     """One run in a heartbeat."""
 
     run_id: str
-    epoch: int
-    activity_ms: int | None = None
+    epoch: Count
+    activity_ms: Count | None = None
 
 
 class HeartbeatRequest(Body):
@@ -352,7 +354,7 @@ class HeartbeatAnswer(Body):
 class ReleaseRequest(Body):
     """Body of a release."""
 
-    epoch: int
+    epoch: Count
     reason: str | None = None
 
 

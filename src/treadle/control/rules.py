@@ -173,6 +173,8 @@ def check_status_event(
             manager writes.
     """
     phase = payload.get("phase")
+    if not isinstance(phase, str):
+        return
     if phase in MANAGER_PHASES:
         raise InvalidRequest(f"Only the manager writes the phase {phase}.", f"{path}.payload.phase")
     if phase in COMMAND_PHASES:
