@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from fleet.harness import SECRETS, Fleet, make_home
 
+from fleet.harness import SECRETS, Fleet, make_home
 from treadle.control.http.server import ManagerOptions, serve
 from treadle.runner.manager_client import ManagerClient
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from fleet.harness import (
     Fleet,
     errors,
@@ -15,7 +16,6 @@ from fleet.harness import (
     phases,
     place,
 )
-
 from treadle.runner.manager_client import ManagerError
 
 
