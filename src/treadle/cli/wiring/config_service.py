@@ -36,7 +36,7 @@ class StoreConfigService:
             )
         except ConfigWriteError as error:
             raise ConfigRejected(str(error), code=error.code) from error
-        return outcome.reply()
+        return outcome.reply
 
     def requirements(self) -> dict[str, Any] | None:
         """The administrator's limits."""

@@ -1,8 +1,9 @@
 """Puts one engine together: the place where store, model, tools and sandbox are chosen."""
 
+import os
 import pwd
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from treadle.config.load import ConfigStore, read_installation_id
 from treadle.config.settings import StoreSettings
 from treadle.engine.model.model_client import ModelClient
 from treadle.engine.sandbox.launch_plan import Sandbox
-from treadle.engine.sandbox.select import select_sandbox
+from treadle.engine.sandbox.select import ContainerIsSandbox, ProbedSandbox
 from treadle.engine.services.feed import Feed
 from treadle.engine.services.threads import Threads
 from treadle.engine.services.turns import Turns
@@ -59,8 +60,7 @@ def build_engine(
     _check_home(config)
     feed = Feed()
     models = ModelClients(read_installation_id(home), only_model)
-    sandbox_for = cache(_sandbox)
-    planner = ConfigPlanner(config, models, Toolset(_shell()), sandbox_for)
+    planner = ConfigPlanner(config, models, Toolset(_shell()), _sandbox_chooser(config))
     settings = config.startup().store
     threads = Threads(
         _store(settings, home, clock),
@@ -101,28 +101,25 @@ def _check_home(config: ConfigStore) -> None:
 def _store(settings: StoreSettings, home: Path, clock: Clock) -> ThreadStore:
     if settings.kind == "in_memory":
         return InMemoryThreadStore(clock)
-    from treadle.engine.store.local.store import LocalThreadStore  # noqa: PLC0415
+    from treadle.engine.store.local.store import LocalThreadStore
 
     return LocalThreadStore(home, clock)
 
 
-def _sandbox(choice: str) -> Sandbox:
-    return select_sandbox(choice)
+def _sandbox_chooser(config: ConfigStore) -> Callable[[str], Sandbox]:
+    """Probed once per process; `none` is the operator's word that a container is the sandbox."""
+    probed = ProbedSandbox(config.environment.get("PATH") or "/usr/bin:/bin")
+    container = ContainerIsSandbox()
+    return lambda choice: container if choice == "none" else probed
 
 
 def _shell() -> str:
     """The user's shell where it is a POSIX one that the tools know, else bash or sh."""
     try:
-        named = pwd.getpwuid(_user_id()).pw_shell
+        named = pwd.getpwuid(os.getuid()).pw_shell
     except KeyError:
         named = ""
     for candidate in (named, "/bin/bash", "/bin/sh"):
         if Path(candidate).name in ("bash", "zsh", "sh") and Path(candidate).exists():
             return candidate
     return "/bin/sh"
-
-
-def _user_id() -> int:
-    import os  # noqa: PLC0415
-
-    return os.getuid()

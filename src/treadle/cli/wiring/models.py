@@ -1,6 +1,7 @@
 """Model clients by provider: one connection pool and one client per distinct provider."""
 
 from collections.abc import Hashable
+from typing import Any
 
 from treadle.config.providers import ProviderConfig
 from treadle.engine.model.model_client import ModelClient
@@ -48,7 +49,7 @@ class ModelClients:
 
 
 def _settings(provider: ProviderConfig, installation_id: str | None) -> ProviderSettings:
-    limits: dict[str, int] = {
+    limits: dict[str, Any] = {
         name: value
         for name in ("request_max_retries", "stream_max_retries", "stream_idle_timeout_ms")
         if (value := getattr(provider, name)) is not None

@@ -115,9 +115,7 @@ class ConfigPlanner:
         return self._traits(settings, self._config.startup())
 
     def _traits(self, settings: Settings, config: Config) -> ModelTraits:
-        known = catalog.find_model(
-            settings.model, window_tokens=config.model.context_window_tokens
-        )
+        known = catalog.find_model(settings.model, window_tokens=config.model.context_window_tokens)
         reasoning: dict[str, Any] = dict(known.reasoning)
         if config.model.summary is not None:
             reasoning["summary"] = config.model.summary
@@ -145,9 +143,7 @@ def _as_config(overrides: Overrides, sealed: Settings | None) -> dict[str, Any]:
     return table
 
 
-def _settings(
-    config: Config, overrides: Overrides, sealed: Settings | None, cwd: str
-) -> Settings:
+def _settings(config: Config, overrides: Overrides, sealed: Settings | None, cwd: str) -> Settings:
     """Explicit overrides win over what the thread was sealed with, and that over configuration."""
     safety, model = config.safety, config.model
     fresh = Settings(

@@ -1,7 +1,6 @@
 """Reads one response of the model: events in, items announced and recorded, tools started.
 
-Owns the streaming items of a response. What a failed attempt said is completed as it stands, so
-that every started item is completed once; nothing the user saw disappears.
+Owns the streaming items of a response, and what becomes of them when it is left before its end.
 """
 
 from typing import Any
@@ -212,28 +211,38 @@ class ResponseReader:
         self._held.clear()
 
     def void(self) -> None:
-        """The attempt failed and will be tried again: complete what streams, forget its items."""
-        self._close_open()
+        """The attempt failed and will be tried again: forget what it said."""
+        self._forget_open()
         self._held.clear()
 
-    def cut(self) -> None:
-        """The response ends here, unfinished: what the user saw stays, for the model too."""
-        partial = [
-            "".join(parts) for key, parts in self._texts.items() if key in self._open and parts
-        ]
-        self._close_open()
-        self._settle()
-        for text in partial:
-            content = [{"type": "output_text", "text": text}]
-            self._report.keep({"type": "message", "role": "assistant", "content": content})
-
-    def _close_open(self) -> None:
+    def leave(self) -> None:
+        """The response is left by choice: what streams is completed as it stands."""
+        self._keep_partial()
         for key, begun in self._open.items():
             item = begun
             if isinstance(begun, AgentMessage):
                 text = "".join(self._texts.get(key, ()))
                 item = AgentMessage(id=begun.id, text=text, phase=begun.phase)
             self._report.completed(item)
+        self._forget_open()
+
+    def abandon(self) -> None:
+        """The turn ends here: the model keeps what was said, half a message is no item.
+
+        As the references have it (0.129.0, 0.169.0): what was streaming is never completed.
+        """
+        self._keep_partial()
+        self._forget_open()
+
+    def _keep_partial(self) -> None:
+        self._settle()
+        for key, parts in self._texts.items():
+            if parts and key in self._open:
+                content = [{"type": "output_text", "text": "".join(parts)}]
+                item = {"type": "message", "role": "assistant", "content": content}
+                self._report.keep(item)
+
+    def _forget_open(self) -> None:
         self._open.clear()
         self._texts.clear()
         self._message_key = None

@@ -199,7 +199,7 @@ class TurnLoop:
                 raise
             asyncio.current_task().uncancel()  # pyright: ignore[reportOptionalMemberAccess] - it runs in a task
         self._cutting = False
-        reader.cut()
+        reader.leave()
         self._reader = None
         return reader.completed
 
@@ -273,7 +273,7 @@ class TurnLoop:
         if self._state.over:
             return
         if self._reader is not None:
-            self._reader.cut()
+            self._reader.abandon()
         elapsed = self._thread.clock.now() - self._state.started_at_ms / 1000
         reason = f"Wall time: {elapsed:.1f} seconds\naborted by user"
         await self._runs.stop(self._answered, reason)
@@ -282,7 +282,7 @@ class TurnLoop:
 
     async def _failed(self, error: TurnError) -> None:
         if self._reader is not None:
-            self._reader.cut()
+            self._reader.abandon()
         await self._runs.stop(self._answered, "aborted: the turn failed")
         await self._end("failed", error=error)
 

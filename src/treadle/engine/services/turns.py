@@ -132,12 +132,16 @@ class Turns:
     def interrupt(self, thread_id: str, turn_id: str) -> None:
         """End the running turn as interrupted; it says so itself, soon.
 
+        An empty `turn_id` means whatever runs, be it nothing.
+
         Raises:
             ThreadNotLoaded: the thread is not in memory.
             Refused: no turn runs, or another than the named one.
         """
         running = self._loaded(thread_id).running
         if running is None:
+            if not turn_id:
+                return
             raise Refused("no active turn to interrupt")
         if turn_id:
             _check_expected(turn_id, running.state.turn_id)

@@ -57,7 +57,6 @@ class _Lines(asyncio.Protocol):
 
     def take(self) -> list[bytes]:
         frames, self.frames = self.frames, []
-        self.wake.clear()
         if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
@@ -98,6 +97,8 @@ class StdioChannel:
     async def receive(self) -> list[bytes]:
         """The next lines; empty at end of input."""
         while not self._lines.frames and not self._lines.ended:
+            # Part of a long line wakes us too; without the clear this would spin.
+            self._lines.wake.clear()
             await self._lines.wake.wait()
         return self._lines.take()
 
