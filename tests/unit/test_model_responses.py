@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import treadle
 from support.fake_provider import (
     FakeProvider,
     Step,
@@ -22,7 +23,6 @@ from support.fake_provider import (
     reply,
     text_delta,
 )
-import treadle
 from treadle.domain.failures import FailureKind
 from treadle.engine.model.model_client import (
     ModelError,
@@ -204,6 +204,20 @@ async def test_one_connection_serves_request_after_request(
     client = client_of(provider, transport)
     for _ in range(5):
         assert isinstance((await drain(client))[-1], ResponseCompleted)
+    assert provider.connections == 1
+
+
+async def test_a_late_end_of_the_body_does_not_cost_the_connection(
+    provider: FakeProvider, transport: HttpTransport
+):
+    end = asyncio.Event()
+    provider.script(Step([created(), completed(), end]))
+    client = client_of(provider, transport)
+    await drain(client)
+    end.set()
+    # Below the interface, since nothing above it can see when the connection is free again.
+    assert await transport._tasks.join(WAIT_SECONDS)
+    await drain(client)
     assert provider.connections == 1
 
 

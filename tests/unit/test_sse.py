@@ -124,6 +124,13 @@ def test_data_over_several_lines_is_joined():
     assert parse(block.encode()) == [STARTED, OutputTextDelta("x", "msg-1")]
 
 
+def test_a_line_end_cut_in_half_does_not_end_the_event():
+    pretty = json.dumps(text_delta("x"), indent=1)
+    block = ("".join(f"data: {line}\r\n" for line in pretty.split("\n")) + "\r\n").encode()
+    single_bytes = [block[at : at + 1] for at in range(len(block))]
+    assert parse(*single_bytes) == [STARTED, OutputTextDelta("x", "msg-1")]
+
+
 def test_a_last_event_without_blank_line_counts_at_the_end():
     assert isinstance(parse(wire(completed()).rstrip(b"\n"))[-1], ResponseCompleted)
 
