@@ -1,0 +1,205 @@
+"""Runners that die, stall or lose their lease, and the ones that come after them."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fleet.harness import FAKE_ARGS, SOURCE, Fleet, Work, phase, phases
+from treadle.runner.manager_client import ManagerClient
+from treadle.runner.manager_types import AppendAnswer, Event, HeartbeatAnswer, NewEvent
+from treadle.runner.run_once import RunnerOptions, serve
+from treadle.runner.setup import SPOOL_FOLDER
+from treadle.runner.spool import Spool
+
+RUNNER = """
+import asyncio, json, sys
+from treadle.runner.run_once import RunnerOptions, run_once
+asyncio.run(run_once(RunnerOptions(**json.loads(sys.argv[1]))))
+"""
+
+
+def is_tool_start(event: Event) -> bool:
+    return event.type == "tool_call"
+
+
+async def start_runner_process(work: Work, mode: str) -> asyncio.subprocess.Process:
+    options = {
+        "manager_url": work.fleet.url,
+        "run_id": work.run_id,
+        "lease_ms": 500,
+        "codex_command": sys.executable,
+        "codex_args": FAKE_ARGS,
+        "codex_home": str(work.fleet.codex_home),
+        "env": {"PYTHONPATH": SOURCE, "AGENTRUN_FAKE_CODEX_MODE": mode},
+        "one_shot": True,
+    }
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", RUNNER, json.dumps(options), env={"PYTHONPATH": SOURCE}
+    )
+
+
+def told(payload: dict[str, Any], command_id: str | None = None) -> NewEvent:
+    kind = "backend_status" if "phase" in payload else "command_output"
+    raw = msgspec.Raw(msgspec.json.encode(payload))
+    return NewEvent(type=kind, payload=raw, command_id=command_id)
+
+
+async def test_a_killed_runner_is_replaced_and_its_turn_is_run_again(fleet: Fleet) -> None:
+    work = await fleet.create("survive")
+    process = await start_runner_process(work, "missing-terminal")
+    await work.until(lambda e: e.payload.get("phase") == "active-turn-control-ready")
+    process.kill()
+    await process.wait()
+    result = await work.go(claim_retry_timeout_ms=5_000, claim_retry_interval_ms=50)
+    assert result.terminal_status == "completed"
+    events = await work.events()
+    recovered = phase(events, "turn/completed")
+    assert (recovered["status"], recovered["reason"]) == ("interrupted", "recovery")
+    assert phases(events).count("thread/start:completed") == 1
+    assert phases(events).count("thread/resume:completed") == 1
+    assert phases(events).count("run-terminal") == 1
+
+
+async def test_a_stopped_runner_that_wakes_up_writes_nothing_more(fleet: Fleet) -> None:
+    work = await fleet.create("zombie")
+    process = await start_runner_process(work, "missing-terminal")
+    await work.until(lambda e: e.payload.get("phase") == "active-turn-control-ready")
+    os.kill(process.pid, signal.SIGSTOP)
+    result = await work.go(claim_retry_timeout_ms=5_000, claim_retry_interval_ms=50)
+    assert result.terminal_status == "completed"
+    before = await work.events()
+    os.kill(process.pid, signal.SIGCONT)
+    async with asyncio.timeout(10):
+        await process.wait()
+    assert await work.events() == before
+    assert {e.epoch for e in before if e.type == "assistant_message"} == {2}
+
+
+async def test_what_a_dead_runner_spooled_is_told_once(fleet: Fleet) -> None:
+    work = await fleet.create("spooled")
+    claim = await claim_as_dead_runner(work)
+    events = [told({"text": f"output {number}"}, work.command_id) for number in range(1, 5)]
+    await spool_as(work, claim.epoch, events)
+    await fleet.client.append(work.run_id, claim.token, claim.epoch, 1, events[:2])
+    result = await work.go(claim_retry_timeout_ms=5_000, claim_retry_interval_ms=50)
+    assert result.terminal_status == "completed"
+    log = await work.events()
+    outputs = [e.payload for e in log if e.type == "command_output"]
+    assert [payload["text"] for payload in outputs] == [f"output {n}" for n in range(1, 5)]
+    assert [payload.get("recovered", False) for payload in outputs] == [False, False, True, True]
+    note = phase(log, "spool-recovered")
+    assert (note["epoch"], note["firstProducerSeq"], note["count"]) == (1, 3, 2)
+
+
+async def test_a_turn_whose_end_was_only_spooled_is_not_run_again(fleet: Fleet) -> None:
+    work = await fleet.create("done already")
+    claim = await claim_as_dead_runner(work)
+    ends = [
+        told({"phase": "command-terminal", "state": "completed"}, work.command_id),
+        told({"phase": "run-terminal", "terminalStatus": "completed"}),
+    ]
+    await spool_as(work, claim.epoch, ends)
+    result = await work.go(claim_retry_timeout_ms=5_000, claim_retry_interval_ms=50)
+    assert (result.terminal_status, result.stopped) == ("completed", "run-ended")
+    log = await work.events()
+    assert "codex-app-server-starting" not in phases(log)
+    assert (await work.command()).state == "completed"
+
+
+async def claim_as_dead_runner(work: Work) -> Any:
+    client = work.fleet.client
+    await client.register(id="runner_dead", runId=work.run_id, attemptId="attempt_dead")
+    return await client.claim(work.run_id, "runner_dead", 300, "attempt_dead")
+
+
+async def spool_as(work: Work, epoch: int, events: list[NewEvent]) -> None:
+    spool = Spool(Path(work.fleet.codex_home) / SPOOL_FOLDER, work.run_id, epoch)
+    await spool.write(1, events)
+    spool.close(discard=False)
+
+
+class _Cut(ManagerClient):
+    """A client whose writes do not arrive once `is_cut` is set."""
+
+    is_cut = False
+
+    async def append(self, *args: Any) -> AppendAnswer:
+        await self._lose()
+        return await super().append(*args)
+
+    async def heartbeat(self, *args: Any) -> HeartbeatAnswer:
+        await self._lose()
+        return await super().heartbeat(*args)
+
+    async def _lose(self) -> None:
+        if _Cut.is_cut:
+            await asyncio.Event().wait()
+
+
+async def test_a_partitioned_runner_fences_itself_before_its_lease_ends(
+    fleet: Fleet, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("treadle.runner.run_once.ManagerClient", _Cut)
+    monkeypatch.setattr(_Cut, "is_cut", False)
+    work = await fleet.create("partition")
+    running = asyncio.create_task(work.go("missing-terminal", lease_ms=1_000))
+    await work.until(lambda e: e.payload.get("phase") == "active-turn-control-ready")
+    monkeypatch.setattr(_Cut, "is_cut", True)
+    async with asyncio.timeout(5):
+        result = await running
+    assert (result.stopped, result.failure_kind) == ("lease-lost", "lease-lost")
+    assert (await work.command()).state == "delivered"
+
+
+async def test_a_cancelled_runner_gives_the_run_back_at_once(fleet: Fleet) -> None:
+    work = await fleet.create("stop")
+    running = asyncio.create_task(work.go("missing-terminal"))
+    await work.until(lambda e: e.payload.get("phase") == "active-turn-control-ready")
+    running.cancel()
+    await asyncio.wait({running}, timeout=10)
+    assert running.cancelled()
+    assert (await fleet.client.get_run(work.run_id)).lease_remaining_ms is None
+    assert (await work.go()).terminal_status == "completed"
+
+
+async def test_an_ended_run_is_not_touched(fleet: Fleet) -> None:
+    work = await fleet.create("once")
+    await work.go()
+    before = await work.events()
+    again = await work.go()
+    assert (again.terminal_status, again.stopped) == ("completed", "run-ended")
+    assert await work.events() == before
+
+
+async def test_a_run_that_stays_held_is_left_alone(fleet: Fleet) -> None:
+    work = await fleet.create("held")
+    await fleet.client.register(id="runner_other", runId=work.run_id, attemptId="other")
+    await fleet.client.claim(work.run_id, "runner_other", 60_000, "other")
+    result = await work.go(claim_retry_timeout_ms=200, claim_retry_interval_ms=50)
+    assert (result.terminal_status, result.stopped) == (None, "claim-timeout")
+
+
+async def test_a_serving_runner_takes_runs_from_the_pool(fleet: Fleet) -> None:
+    works = [await fleet.create(f"pool {number}") for number in range(3)]
+    options = RunnerOptions(
+        manager_url=fleet.url,
+        codex_command=sys.executable,
+        codex_args=FAKE_ARGS,
+        codex_home=str(fleet.codex_home),
+        env={"PYTHONPATH": SOURCE},
+        idle_timeout_ms=20,
+    )
+    stop = asyncio.Event()
+    serving = asyncio.create_task(serve(options, stop, max_runs=2))
+    for work in works:
+        await work.until(lambda e: e.payload.get("phase") == "run-released")
+        assert (await work.command()).state == "completed"
+    stop.set()
+    async with asyncio.timeout(10):
+        await serving
