@@ -12,7 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from treadle.control import rules
-from treadle.control.db.repository import Claimant, Repository, RequestKey, RunQuery
+from treadle.control.db.repository import (
+    WORK_WAITING,
+    Claimant,
+    Repository,
+    RequestKey,
+    RunQuery,
+)
 from treadle.control.db.sqlite import open_sqlite
 from treadle.control.faults import (
     BadToken,
@@ -381,6 +387,22 @@ async def test_pool_claims_take_the_oldest_open_work_that_nobody_holds(plane: Pl
     again = await repository.claim_waiting(pool, None, 5)
     assert [(c.run_id, c.epoch, c.reason) for c in again] == [(runs[0].id, 2, "released")]
     assert await repository.claim_waiting(pool, None, 5) == []
+
+
+async def test_pool_waiters_are_told_only_when_a_run_waits_for_a_runner(plane: Plane) -> None:
+    run = await plane.run()
+    assert WORK_WAITING not in plane.rung
+    await plane.command(run)
+    assert WORK_WAITING in plane.rung
+    plane.rung.clear()
+    claim = await plane.claim(run, lease_ms=300)
+    await plane.append(claim, 1, text())
+    await plane.command(run)
+    assert run.id in plane.rung
+    assert WORK_WAITING not in plane.rung
+    plane.clock.advance(1)
+    await plane.repository.lapse_leases(10)
+    assert WORK_WAITING in plane.rung
 
 
 async def test_an_interrupt_without_a_turn_is_rejected_at_once(plane: Plane) -> None:

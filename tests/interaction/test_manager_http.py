@@ -387,6 +387,39 @@ async def test_the_stream_carries_every_event_once_and_ends_with_the_run(client:
     assert msgspec.json.decode(frames[-1]["data"])["terminalStatus"] == "completed"
 
 
+async def test_readers_that_come_and_go_while_the_run_writes_miss_and_repeat_nothing(
+    client: Client,
+) -> None:
+    run_id, _ = await client.run_with_turn()
+    claim = await client.claim(run_id)
+
+    async def follow(take: int) -> list[int]:
+        """Read `take` events per connection, then come back with the last id."""
+        seen: list[int] = []
+        while True:
+            headers = {"Last-Event-ID": str(seen[-1])} if seen else {}
+            path = f"/api/v1/runs/{run_id}/stream"
+            async with client.http.stream("GET", path, headers=headers) as stream:
+                left = take
+                async for line in stream.aiter_lines():
+                    if line == "event: end":
+                        return seen
+                    if line.startswith("id: "):
+                        seen.append(int(line[4:]))
+                        left -= 1
+                    if left == 0:
+                        break
+
+    readers = [asyncio.create_task(follow(take)) for take in (1, 3, 1000)]
+    for first in range(1, 41, 2):
+        output = {"type": "command_output", "payload": {}}
+        await client.append(claim, first, output, output)
+    await client.append(claim, 41, phase("run-terminal", terminalStatus="completed"))
+    async with asyncio.timeout(20):
+        for reader in readers:
+            assert await reader == list(range(1, claim["lastSeq"] + 42))
+
+
 async def test_a_stream_goes_on_after_the_last_event_id(client: Client) -> None:
     run_id, _ = await client.run_with_turn()
     await client.post(f"/api/v1/runs/{run_id}/commands", {"type": "cancel"})

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from treadle.control.db.repository import Claimant, Repository
+from treadle.control.db.repository import WORK_WAITING, Claimant, Repository
 from treadle.control.faults import Stopping
 from treadle.control.records import Claim, CommandPage, EventPage
 from treadle.kit.clock import Clock
@@ -18,8 +18,6 @@ from treadle.kit.clock import Clock
 T = TypeVar("T")
 
 LOOK_AGAIN_SECONDS = 5.0
-# Pool claims wait for work in any run.
-ANY_RUN = ""
 
 
 class Bells:
@@ -36,8 +34,8 @@ class Bells:
         return self._closed
 
     def ring(self, run_ids: frozenset[str]) -> None:
-        """Wake whoever waits for one of these runs, and those who wait for any."""
-        for run_id in (*run_ids, ANY_RUN):
+        """Wake whoever waits for one of these."""
+        for run_id in run_ids:
             for event in self._waiting.get(run_id, ()):
                 event.set()
 
@@ -109,7 +107,7 @@ class RunLog:
     ) -> list[Claim]:
         """Pool claim; waits while no run needs a runner."""
         return await self._park(
-            ANY_RUN,
+            WORK_WAITING,
             lambda: self.repository.claim_waiting(claimant, backend_profile, limit),
             bool,
             wait_seconds,

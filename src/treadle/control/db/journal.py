@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from treadle.control.db.repository import WORK_WAITING
 from treadle.control.db.transaction import Row, Transaction
 from treadle.control.faults import InvalidRequest, NotFound
 from treadle.control.fold import (
@@ -158,6 +159,8 @@ class RunJournal:
             self._write_change(change)
         self._rows, self._changes, self._fold_moved = [], [], False
         self._tx.touched.add(self.run_id)
+        if self.head.runner_id is None and self.head.open_commands and not self.head.ended:
+            self._tx.touched.add(WORK_WAITING)
 
     def _load(self) -> None:
         row = self._tx.one("read_fold", run_id=self.run_id)

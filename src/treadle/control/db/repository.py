@@ -29,6 +29,9 @@ from treadle.control.records import (
     RunSpec,
 )
 
+# Stands beside the ids of changed runs when one of them now waits for a runner.
+WORK_WAITING = ""
+
 # Called with the runs whose log, commands or lease changed, after the commit, on the event loop.
 OnCommit = Callable[[frozenset[str]], None]
 

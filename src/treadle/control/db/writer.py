@@ -125,7 +125,7 @@ class DatabaseThread:
             tx = self._opened.transaction()
             outcomes = [self._run_piece(tx, work) for work in works]
             connection.execute("COMMIT")
-        except self._opened.errors as error:
+        except Exception as error:  # whatever it is: a dead thread would leave all callers waiting
             logger.exception("transaction failed")
             self._abandon()
             fault = DatabaseUnusable("The database refused the write; see the manager's log.")
