@@ -27,6 +27,7 @@ from treadle.domain.items import (
     TextInput,
     UserMessage,
     WebSearch,
+    input_text,
 )
 from treadle.domain.policy import (
     DangerFullAccess,
@@ -137,7 +138,7 @@ def talk(records: list[ThreadRecord]) -> list[tuple[str, list[str]]]:
     found: list[tuple[str, list[str]]] = []
     for turn in history.turns(records):
         words = [
-            item.text if isinstance(item, AgentMessage) else item.content[0].text
+            item.text if isinstance(item, AgentMessage) else input_text(item.content)
             for item in turn.items
             if isinstance(item, AgentMessage | UserMessage)
         ]

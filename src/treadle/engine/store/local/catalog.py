@@ -14,7 +14,13 @@ import msgspec
 from treadle.engine.store.listing import check_query, cut_page
 from treadle.engine.store.local.folder_watch import FileFacts, FolderWatch
 from treadle.engine.store.local.head_scan import Head, scan_head
-from treadle.engine.store.local.rollout_files import ARCHIVED, SESSIONS, dated_path, parse_name
+from treadle.engine.store.local.rollout_files import (
+    ARCHIVED,
+    SESSIONS,
+    dated_path,
+    parse_name,
+    private_folder,
+)
 from treadle.engine.store.local.thread_names import ThreadNames
 from treadle.engine.store.metadata import apply_patch, fresh_info
 from treadle.engine.store.thread_store import (
@@ -58,8 +64,9 @@ class Catalog:
     def find(self, thread_id: str) -> ThreadInfo:
         """Metadata of one thread; raises ThreadNotFound, StorageFailed when its file is broken."""
         info = self._row(thread_id)
-        if info is None:
+        if info is None and self._exists():
             self._sync()
+            self._sweep()
             info = self._row(thread_id)
         if info is None:
             self._explain(thread_id)
@@ -200,6 +207,9 @@ class Catalog:
     def _learn(self, path: str, facts: FileFacts | None, head: Head | None) -> None:
         if facts is None:
             return
+        before = self._files.get(path)
+        if before is not None and before.thread_id not in (None, facts.thread_id):
+            self._index.drop_files([path])  # another thread lies there now, or none
         self._files[path] = facts
         self._index.put_file(path, facts)
         if head is None:
@@ -272,10 +282,15 @@ class Catalog:
                 continue
             full = self._home / path
             if full.exists():
-                what = "is empty" if full.stat().st_size == 0 else "has no readable head"
+                what = self._fault(path)
                 raise StorageFailed(
                     f"failed to read session metadata {full}: rollout at {full} {what}"
                 )
+
+    def _fault(self, path: str) -> str:
+        if self._files[path].size == 0:
+            return "is empty"
+        return "holds another thread" if self._files[path].thread_id else "has no readable head"
 
     def _paths(self, thread_id: str, *, archived: bool) -> list[Path]:
         known = self._index.paths_of(thread_id)
@@ -296,7 +311,7 @@ class Catalog:
                 raise WriterConflict(f"cannot move thread {thread_id}: {target} is in the way")
         try:
             for path, target in moves:
-                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                private_folder(target.parent)
                 path.rename(target)
         except OSError as error:
             raise StorageFailed(f"cannot move thread {thread_id}: {error.strerror}") from error

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from treadle.engine.store.local.rollout_files import private_folder
 from treadle.engine.store.thread_store import StorageFailed, WriterConflict
 from treadle.kit.clock import Clock, iso_millis
 
@@ -57,7 +58,7 @@ def acquire(home: Path, thread_id: str, clock: Clock) -> Lease:
     """
     path = home / LOCKS / f"{thread_id}.lock"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(path.parent)
         while True:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             if _lock(fd) and _still_there(path, fd):

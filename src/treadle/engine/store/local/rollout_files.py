@@ -153,6 +153,18 @@ def lineage(home: Path, path: Path) -> list[bytes]:
     return [line for part in parts for line in part]
 
 
+def private_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing, for this user alone."""
+    try:
+        folder.mkdir(mode=0o700)
+    except FileNotFoundError:
+        private_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+
+
 def ends_whole(path: Path) -> bool:
     """Whether a file is empty or its last line is ended."""
     with path.open("rb") as stream:
@@ -217,7 +229,7 @@ class Appender:
             self._fd = None
 
     def _open(self) -> int:
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(self.path.parent)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         fd = os.open(self.path, flags, 0o600)
         if not ends_whole(self.path):

@@ -111,23 +111,25 @@ class LocalThreadStore:
 
     async def read(self, thread_id: str) -> ThreadInfo:
         """Metadata of a stored thread, archived ones included; raises ThreadNotFound."""
+        self._show(thread_id)
         return await self._run(lambda: self._catalog.find(thread_id))
 
     async def read_records(self, thread_id: str) -> list[ThreadRecord]:
         """The whole log without taking ownership; raises ThreadNotFound, StorageFailed."""
-        writer = self._writers.get(thread_id)
-        if writer is not None:
-            await writer.flush()
+        self._show(thread_id)
         _, reader = await self._run(lambda: self._load(thread_id))
         return reader.finish()
 
     async def list_threads(self, query: ThreadQuery) -> ThreadPage:
         """One page of stored threads that have a preview; raises InvalidQuery."""
+        for thread_id in self._writers:
+            self._show(thread_id)
         live = [writer.thread_id for writer in self._writers.values() if writer.materialized]
         return await self._run(lambda: self._catalog.page(query, live))
 
     async def update(self, thread_id: str, patch: ThreadPatch) -> ThreadInfo:
         """Change metadata; raises ThreadNotFound when nothing is stored under this id."""
+        self._show(thread_id)
         return await self._run(lambda: self._catalog.update(thread_id, patch))
 
     async def archive(self, thread_id: str) -> None:
@@ -157,6 +159,12 @@ class LocalThreadStore:
         if self._closed:
             raise StorageFailed("the thread store is closed")
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+    def _show(self, thread_id: str) -> None:
+        """Let readers see what was appended here and is not flushed yet."""
+        writer = self._writers.get(thread_id)
+        if writer is not None:
+            writer.write_out()
 
     def _check_active(self, thread_id: str) -> None:
         if self._catalog.find(thread_id).archived:

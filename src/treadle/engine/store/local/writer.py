@@ -52,7 +52,6 @@ class LocalThreadWriter:
             sync: whether `flush` waits for the disk as well.
         """
         self.thread_id = thread_id
-        self.appends = 0
         self._lines = LineWriter(thread_id, target.next_ordinal)
         self._file = Appender(target.path)
         self._created = target.created
@@ -82,21 +81,25 @@ class LocalThreadWriter:
             return
         if self._lease is None:
             self._lease = self._acquire()
+        if self._failure is not None:
+            self.write_out()  # refuses while the medium does, before anything new is taken
         if self._created is not None:
             if not isinstance(records[0], ThreadCreated):
                 records = [self._created, *records]
             self._created = None
         self._file.put(self._lines.encode(records))
-        self.appends += 1
-        if self._failure is not None:
-            self._write()
-        elif not self._scheduled:
+        if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._write_soon)
 
+    def write_out(self) -> None:
+        """Hand everything accepted to the operating system, where readers see it."""
+        self._file.write()
+        self._failure = None
+
     async def flush(self) -> None:
         """Return once everything accepted is with the operating system, or on disk."""
-        self._write()
+        self.write_out()
         if self._sync and not self._closed:
             await asyncio.get_running_loop().run_in_executor(None, self._file.sync)
 
@@ -118,10 +121,6 @@ class LocalThreadWriter:
         if self._closed:
             return
         try:
-            self._write()
+            self.write_out()
         except StorageFailed as error:
             self._failure = error  # the next append or flush tries again, and tells
-
-    def _write(self) -> None:
-        self._file.write()
-        self._failure = None
