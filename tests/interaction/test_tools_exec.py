@@ -12,7 +12,7 @@ from support.toolkit import ENV, call, make_context
 from treadle.domain.policy import WorkspaceWrite
 from treadle.engine.sandbox.select import ProbedSandbox
 from treadle.engine.tools.exec import ExecCommand, WriteStdin
-from treadle.engine.tools.exec_sessions import ExecSessions, Typed
+from treadle.engine.tools.exec_sessions import ExecSessions
 
 
 @pytest.fixture
@@ -91,8 +91,6 @@ async def test_command_that_outlives_the_wait_becomes_a_session(sessions, tmp_pa
 
 
 async def test_terminal_session_is_talked_to(sessions, tmp_path):
-    typed: list[Typed] = []
-    sessions.on_typed = typed.append
     context = make_context(str(tmp_path))
     output = await run(sessions, context, "read a; echo got $a", tty=True, yield_time_ms=250)
     number = int(re.search(r"session ID (\d+)", output.text)[1])
@@ -101,10 +99,10 @@ async def test_terminal_session_is_talked_to(sessions, tmp_path):
     output = await write.run(call("write_stdin", arguments, "w1"), context)
     assert "got foo" in output.text
     assert "Process exited with code 0" in output.text
-    assert [(t.item_id, t.text, t.process_id) for t in typed] == [("c1", "foo\n", str(number))]
+    assert context.reporter.items("typed") == [("c1", str(number), "foo\n")]
     output = await write.run(call("write_stdin", arguments, "w2"), context)
     assert output.text == f"write_stdin failed: Unknown process id {number}"
-    assert len(typed) == 1
+    assert len(context.reporter.items("typed")) == 1
 
 
 async def test_control_c_ends_a_terminal_command(sessions, tmp_path):

@@ -27,6 +27,9 @@ class Recorder:
     def output(self, item_id: str, delta: str) -> None:
         self._add("output", (item_id, delta))
 
+    def typed(self, item_id: str, process_id: str, text: str) -> None:
+        self._add("typed", (item_id, process_id, text))
+
     def completed(self, item: ThreadItem) -> None:
         self._add("completed", item)
 

@@ -11,6 +11,7 @@ from treadle.domain.events import (
     ErrorRaised,
     ItemCompleted,
     ItemStarted,
+    Noticed,
     PlanUpdated,
     TextDelta,
     UsageUpdated,
@@ -73,6 +74,22 @@ class TurnReport:
                 item_id=item_id,
                 delta=delta,
                 channel="item/commandExecution/outputDelta",
+            )
+        )
+
+    def typed(self, item_id: str, process_id: str, text: str) -> None:
+        """The agent typed into a running command."""
+        self._thread.announcer.publish(
+            Noticed(
+                thread_id=self._thread.thread_id,
+                method="item/commandExecution/terminalInteraction",
+                params={
+                    "threadId": self._thread.thread_id,
+                    "turnId": self._turn_id,
+                    "itemId": item_id,
+                    "processId": process_id,
+                    "stdin": text,
+                },
             )
         )
 

@@ -22,7 +22,7 @@ from treadle.engine.sandbox.launch_plan import SandboxUnavailable
 from treadle.engine.tools.arguments import BadArguments, read_arguments
 from treadle.engine.tools.command_actions import command_actions
 from treadle.engine.tools.edit_files import apply_patch, patch_in_script
-from treadle.engine.tools.exec_sessions import ExecSession, ExecSessions, Launch, Typed
+from treadle.engine.tools.exec_sessions import ExecSession, ExecSessions, Launch
 from treadle.engine.tools.tool import ToolCall, ToolContext, ToolOutput
 from treadle.engine.tools.tool_specs import EXEC_COMMAND, WRITE_STDIN
 from treadle.kit.processes import SpawnError
@@ -139,40 +139,13 @@ class WriteStdin:
         if session is None:
             return _stdin_failed(f"Unknown process id {wanted.session_id}")
         started = session.last_used = context.clock.monotonic()
-        problem = await self._type(session, wanted.chars)
+        problem = await _type(session, wanted.chars, context)
         if problem is not None:
             return _stdin_failed(problem)
         await _wait(session, _typing_wait(wanted))
         if session.ended.is_set():
             self._sessions.forget(session)
         return tell(session, context.clock.monotonic() - started, wanted.max_output_tokens)
-
-    async def _type(self, session: ExecSession, text: str) -> str | None:
-        """Type and announce it; the reason when that was impossible."""
-        if session.ended.is_set():
-            return None
-        if text and not session.launch.terminal:
-            return (
-                "stdin is closed for this session; rerun exec_command with tty=true to keep "
-                "stdin open"
-            )
-        launch = session.launch
-        self._sessions.on_typed(
-            Typed(
-                thread_id=launch.thread_id,
-                turn_id=launch.turn_id,
-                item_id=session.item.id,
-                process_id=str(session.number),
-                text=text,
-            )
-        )
-        try:
-            await session.type_in(text) if text else None
-        except BrokenPipeError:
-            return None  # it just ended; its exit status is the better answer
-        except TimeoutError:
-            return "the process does not read its input"
-        return None
 
 
 def absolute_path(path: str | None, context: ToolContext) -> str:
@@ -278,6 +251,24 @@ def tell(session: ExecSession, wall_seconds: float, budget: float | None) -> Too
         f"Original token count: {output.tokens}\nOutput:\n{output.for_model(tokens)}"
     )
     return ToolOutput(text=text)
+
+
+async def _type(session: ExecSession, text: str, context: ToolContext) -> str | None:
+    """Type and announce it; the reason when that was impossible."""
+    if session.ended.is_set():
+        return None
+    if text and not session.launch.terminal:
+        return (
+            "stdin is closed for this session; rerun exec_command with tty=true to keep stdin open"
+        )
+    context.reporter.typed(session.item.id, str(session.number), text)
+    try:
+        await session.type_in(text) if text else None
+    except BrokenPipeError:
+        return None  # it just ended; its exit status is the better answer
+    except TimeoutError:
+        return "the process does not read its input"
+    return None
 
 
 def _typing_wait(wanted: _StdinArguments) -> float:

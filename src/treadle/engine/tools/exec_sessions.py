@@ -10,7 +10,6 @@ import codecs
 import itertools
 import logging
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -138,31 +137,15 @@ class ExecSession:
         self._reporter.completed(self.item)
 
 
-@dataclass(frozen=True)
-class Typed:
-    """Somebody typed into a running command."""
-
-    thread_id: str
-    turn_id: str
-    item_id: str
-    process_id: str
-    text: str
-
-
 class ExecSessions:
     """All running commands of a server's threads."""
 
-    def __init__(
-        self,
-        limit: int = 64,
-        on_typed: Callable[[Typed], None] = lambda _typed: None,
-    ) -> None:
-        """Keep at most `limit` commands; `on_typed` hears what is typed into them."""
+    def __init__(self, limit: int = 64) -> None:
+        """Keep at most `limit` commands."""
         self._limit = limit
         self._scope = TaskScope("commands")
         self._sessions: dict[int, ExecSession] = {}
         self._numbers = itertools.count(random.randrange(1_000, 90_000))
-        self.on_typed = on_typed
 
     async def open(self, launch: Launch, reporter: Reporter, clock: Clock) -> ExecSession:
         """Start a command; when there are too many, the one unused for longest goes.

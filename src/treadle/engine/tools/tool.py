@@ -48,6 +48,10 @@ class Reporter(Protocol):
         """The item is final; exactly once per started item."""
         ...
 
+    def typed(self, item_id: str, process_id: str, text: str) -> None:
+        """The agent typed into a running command, or (with no text) listened to it."""
+        ...
+
     def diff_changed(self) -> None:
         """Files changed; the turn's diff is due to be told again."""
         ...
