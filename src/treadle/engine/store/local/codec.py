@@ -38,6 +38,8 @@ _MODEL_ITEMS = frozenset(
     ("message", "reasoning", "function_call", "function_call_output", "local_shell_call")
 )
 
+_ECHO = b',"echo":true}'
+
 
 class Line(msgspec.Struct):
     """One line as it lies in a file; absent parts are None."""
@@ -109,6 +111,9 @@ class LineReader:
         return self.records
 
     def _line(self, raw: bytes) -> None:
+        if raw.endswith(_ECHO) and self.next_ordinal is not None:
+            self.next_ordinal += 1  # the quick way past what Treadle wrote for older readers
+            return
         try:
             line = _lines.decode(raw)
             if line.timestamp:

@@ -161,9 +161,10 @@ def actions_from_file(actions: Any) -> list[Json]:
     return found
 
 
-def command_to_file(item: CommandExecution) -> Json:
-    """A command as files have it, without type and id."""
+def _command_to_file(item: CommandExecution) -> Json:
     return {
+        "type": "CommandExecution",
+        "id": item.id,
         "process_id": item.process_id,
         "command": words_of(item.command),
         "cwd": "file://" + quote(item.cwd),
@@ -245,10 +246,6 @@ def _reasoning_from_file(entry: Json) -> Reasoning:
         summary=list(entry.get("summary_text") or []),
         content=list(entry.get("raw_content") or []),
     )
-
-
-def _command_to_file(item: CommandExecution) -> Json:
-    return {"type": "CommandExecution", "id": item.id, **command_to_file(item)}
 
 
 def _change_item_to_file(item: FileChange) -> Json:

@@ -11,7 +11,6 @@ import msgspec
 
 from treadle.domain.items import (
     AgentMessage,
-    CommandExecution,
     ContextCompaction,
     EnteredReviewMode,
     ExitedReviewMode,
@@ -32,7 +31,6 @@ from treadle.engine.store.local.file_items import (
     changes_from_file,
     changes_to_file,
     command_from_file,
-    command_to_file,
     duration_from_file,
     duration_to_file,
     path_of,
@@ -56,7 +54,10 @@ def event_to_item(event: Json, fresh_id: str) -> StoredItem | None:
 
 
 def item_to_events(item: StoredItem, turn_id: str) -> list[Json]:
-    """The display events that readers of the older form look for; none for newer kinds of items."""
+    """The display events that readers of the older form look for.
+
+    None for kinds that they do not show, such as commands, however their events are written.
+    """
     write = _WRITERS.get(cast("type[Any]", type(item)))
     return write(item, turn_id) if write is not None else []
 
@@ -154,26 +155,6 @@ def _reasoning_events(item: Reasoning, _turn_id: str) -> list[Json]:
     return [{"type": "agent_reasoning", "text": text} for text in item.summary]
 
 
-def _command_events(item: CommandExecution, turn_id: str) -> list[Json]:
-    output = item.aggregated_output or ""
-    facts = command_to_file(item)
-    return [
-        {
-            "type": "exec_command_end",
-            "call_id": item.id,
-            "turn_id": turn_id,
-            **facts,
-            "cwd": item.cwd,
-            "stdout": output,
-            "stderr": "",
-            "aggregated_output": output,
-            "exit_code": item.exit_code if item.exit_code is not None else -1,
-            "duration": facts["duration"] or duration_to_file(0),
-            "formatted_output": output,
-        }
-    ]
-
-
 def _patch_events(item: FileChange, turn_id: str) -> list[Json]:
     done = item.status == "completed"
     event: Json = {"type": "patch_apply_end", "call_id": item.id, "turn_id": turn_id}
@@ -195,7 +176,6 @@ _WRITERS: dict[type[Any], Callable[[Any, str], list[Json]]] = {
     UserMessage: _user_events,
     AgentMessage: _agent_events,
     Reasoning: _reasoning_events,
-    CommandExecution: _command_events,
     FileChange: _patch_events,
     McpToolCall: _mcp_events,
 }
