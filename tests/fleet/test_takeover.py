@@ -129,13 +129,17 @@ class _Cut(ManagerClient):
 
     is_cut = False
 
-    async def append(self, *args: Any) -> AppendAnswer:
+    async def append(
+        self, run_id: str, claim_token: str, epoch: int, first: int, events: list[NewEvent]
+    ) -> AppendAnswer:
         await self._lose()
-        return await super().append(*args)
+        return await super().append(run_id, claim_token, epoch, first, events)
 
-    async def heartbeat(self, *args: Any) -> HeartbeatAnswer:
+    async def heartbeat(
+        self, runner_id: str, session_token: str, runs: list[dict[str, Any]]
+    ) -> HeartbeatAnswer:
         await self._lose()
-        return await super().heartbeat(*args)
+        return await super().heartbeat(runner_id, session_token, runs)
 
     async def _lose(self) -> None:
         if _Cut.is_cut:

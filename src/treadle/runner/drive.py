@@ -38,6 +38,8 @@ Json = dict[str, Any]
 DRAIN_SECONDS = 0.1
 """How long gathered text may wait before watchers see it."""
 GIVE_UP_SECONDS = 2.0
+LAST_LOOK_SECONDS = 0.05
+"""How much later than its deadline a silent turn is given up."""
 PUMP_AHEAD = 256
 NOT_ACTIVE = "turn-not-active"
 _ENDED_BY_INTERRUPT = frozenset({"interrupted", "cancelled", "aborted"})
@@ -103,6 +105,7 @@ class TurnDriver:
         self._start_id: int | None = None
         self._is_started = False
         self._active_at = 0.0
+        self._is_last_look = False
         self._drain_at = 0.0
         self._interrupted_at: float | None = None
         self._waiting_interrupts: list[Command] = []
@@ -198,6 +201,11 @@ class TurnDriver:
         if self._interrupted_at is not None:
             self._escalate(now - self._interrupted_at)
         elif now - self._active_at >= self._idle_seconds:
+            if not self._is_last_look:
+                # The silence may have been ours: a loop that was blocked has not read what came.
+                self._is_last_look = True
+                self._active_at += LAST_LOOK_SECONDS
+                return
             limit = round(self._idle_seconds * 1000)
             self._fail(FailureKind.BACKEND_TIMEOUT, f"The backend was silent for {limit} ms.")
 
@@ -217,7 +225,7 @@ class TurnDriver:
             return
         if isinstance(message, _LeaseLost):
             raise Lost("the lease is lost")
-        self._active_at = now
+        self._active_at, self._is_last_look = now, False
         self._ticks += 1
         self._on_progress()
         if isinstance(message, Notification):

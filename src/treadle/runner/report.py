@@ -10,6 +10,7 @@ import contextlib
 import logging
 import random
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -74,7 +75,11 @@ class Reporter:
     @property
     def is_drained(self) -> bool:
         """Whether the manager has everything."""
-        return self._first > self._emitted
+        return self._backlog == 0
+
+    @property
+    def _backlog(self) -> int:
+        return self._emitted - self._first + 1
 
     def tell(self, draft: Draft, command_id: str | None = None) -> None:
         """Queue an event; redacted here, sent soon."""
@@ -105,10 +110,10 @@ class Reporter:
 
     async def room(self) -> None:
         """Wait while too much is unsent; raises Lost."""
-        if self._emitted - self._first >= BACKLOG_EVENTS:
-            await self._until(lambda: self._emitted - self._first < BACKLOG_EVENTS // 2)
+        if self._backlog >= BACKLOG_EVENTS:
+            await self._until(lambda: self._backlog < BACKLOG_EVENTS // 2)
 
-    async def _until(self, condition: Any) -> None:
+    async def _until(self, condition: Callable[[], bool]) -> None:
         async with self._acked:
             await self._acked.wait_for(lambda: condition() or self._lease.lost.is_set())
         if not condition():
