@@ -198,7 +198,7 @@ class Catalog:
         except OSError:
             return None, None
         try:
-            head = scan_head(self._home, Path(full))
+            head = scan_head(self._home, full)
         except (StorageFailed, Unsupported, OSError):
             head = None
         thread_id = head.created.thread_id if head is not None else None

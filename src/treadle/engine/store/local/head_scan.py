@@ -27,7 +27,7 @@ class Head(msgspec.Struct, kw_only=True):
     built_on_another: bool = False
 
 
-def scan_head(home: Path, path: Path) -> Head | None:
+def scan_head(home: Path, path: str) -> Head | None:
     """The head of a rollout; None when its first line is no head that names an id.
 
     A log that builds upon another file began there: its first words are that file's.
@@ -39,14 +39,14 @@ def scan_head(home: Path, path: Path) -> Head | None:
     head = _scan(path)
     if head is None or not head.built_on_another:
         return head
-    source = base_of(home, path)
+    source = base_of(home, Path(path))
     began = _scan(source) if source is not None else None
     if began is not None:
         head.preview = began.preview or head.preview
     return head
 
 
-def _scan(path: Path) -> Head | None:
+def _scan(path: Path | str) -> Head | None:
     reader = LineReader()
     seen = 0
     size = 0

@@ -111,12 +111,12 @@ def head_of(path: Path) -> dict[str, Any]:
     return line if "id" in line and "type" not in line else {}
 
 
-def open_stream(path: Path) -> io.BufferedIOBase:
+def open_stream(path: Path | str) -> io.BufferedIOBase:
     """Open a rollout for reading, unpacking a compressed one; raises StorageFailed, Unsupported."""
     try:
-        if path.suffix != ".zst":
-            return path.open("rb")
-        return io.BytesIO(_unpacked(path))
+        if not str(path).endswith(".zst"):
+            return open(path, "rb")
+        return io.BytesIO(_unpacked(Path(path)))
     except OSError as error:
         raise StorageFailed(f"cannot read rollout {path}: {error.strerror}") from error
 
