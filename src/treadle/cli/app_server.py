@@ -51,14 +51,14 @@ async def _serve(config: ConfigStore, listen: Listen) -> int:
         print(f"treadle: {error}", file=sys.stderr)
         return 1
     if listen.scheme == "ws":
-        from treadle.cli.listen_ws import serve_websocket  # noqa: PLC0415
+        from treadle.cli.listen_ws import serve_websocket
 
         return await serve_websocket(engine, listen)
     return await _serve_stdio(engine)
 
 
 async def _serve_stdio(engine: Engine) -> int:
-    from treadle.wire.transport.stdio import claim_stdio  # noqa: PLC0415
+    from treadle.wire.transport.stdio import claim_stdio
 
     channel = await claim_stdio()
     loop = asyncio.get_running_loop()

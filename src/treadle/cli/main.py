@@ -25,7 +25,7 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run a sub-command; the exit code."""
-    from treadle import __version__  # noqa: PLC0415
+    from treadle import __version__
 
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())

@@ -17,7 +17,6 @@ from treadle.cli.wiring.toolset import Toolset
 from treadle.cli.wiring.version import PRODUCT, PROTOCOL_VERSION, VERSION
 from treadle.config.load import ConfigStore, read_installation_id
 from treadle.config.settings import StoreSettings
-from treadle.engine.model.model_client import ModelClient
 from treadle.engine.sandbox.launch_plan import Sandbox
 from treadle.engine.sandbox.select import ContainerIsSandbox, ProbedSandbox
 from treadle.engine.services.feed import Feed
@@ -48,9 +47,11 @@ class Engine:
 
 
 def build_engine(
-    config: ConfigStore, *, source: Any = "vscode", only_model: ModelClient | None = None
+    config: ConfigStore, *, source: Any = "vscode", record_to: Path | None = None
 ) -> Engine:
     """An engine as configured; `source` is stamped on new threads.
+
+    With `record_to` the exchanges with models are recorded to that file.
 
     Raises:
         HomeMissing: the home folder is not there.
@@ -59,7 +60,7 @@ def build_engine(
     home = config.home
     _check_home(config)
     feed = Feed()
-    models = ModelClients(read_installation_id(home), only_model)
+    models = ModelClients(read_installation_id(home), record_to)
     planner = ConfigPlanner(config, models, Toolset(_shell()), _sandbox_chooser(config))
     settings = config.startup().store
     threads = Threads(

@@ -1,9 +1,12 @@
 """Model clients by provider: one connection pool and one client per distinct provider."""
 
 from collections.abc import Hashable
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from treadle.config.providers import ProviderConfig
+from treadle.engine.model.cassette import CassettePlayer, CassetteRecorder
 from treadle.engine.model.model_client import ModelClient
 from treadle.engine.model.profiles import ProviderSettings
 from treadle.engine.model.responses import ResponsesClient
@@ -12,40 +15,52 @@ from treadle.engine.model.transport import HttpTransport
 
 _CLIENTS_KEPT = 64
 
+CASSETTE_SCHEME = "cassette:"
+"""A provider whose `base_url` begins like this plays a recording instead of calling anybody."""
+
 
 class ModelClients:
     """Makes and keeps the clients of the providers in use."""
 
-    def __init__(self, installation_id: str | None, only: ModelClient | None = None) -> None:
-        """Stamp requests with `installation_id`; with `only`, every provider is that client."""
+    def __init__(self, installation_id: str | None, record_to: Path | None = None) -> None:
+        """Stamp requests with `installation_id`; with `record_to`, record all exchanges there."""
         self._installation_id = installation_id
-        self._only = only
+        self._record_to = record_to
         self._transport = HttpTransport()
         self._clients: dict[Hashable, ModelClient] = {}
 
     def client(self, provider: ProviderConfig) -> ModelClient:
         """The client of a provider as configured now."""
-        if self._only is not None:
-            return self._only
         settings = _settings(provider, self._installation_id)
         key = repr(provider), settings.bearer, tuple(sorted(settings.http_headers.items()))
         known = self._clients.get(key)
         if known is None:
-            known = RetryingClient(
-                ResponsesClient(settings, self._transport),
-                request_max_retries=settings.request_max_retries,
-                stream_max_retries=settings.stream_max_retries,
-            )
+            known = self._make(settings)
             if len(self._clients) >= _CLIENTS_KEPT:
                 self._clients.pop(next(iter(self._clients)))
             self._clients[key] = known
         return known
 
+    def _make(self, settings: ProviderSettings) -> ModelClient:
+        if settings.base_url.startswith(CASSETTE_SCHEME):
+            return _player(settings.base_url)
+        client: ModelClient = RetryingClient(
+            ResponsesClient(settings, self._transport),
+            request_max_retries=settings.request_max_retries,
+            stream_max_retries=settings.stream_max_retries,
+        )
+        return client if self._record_to is None else CassetteRecorder(client, self._record_to)
+
     async def close(self) -> None:
         """Close all connections."""
         await self._transport.close()
-        if self._only is not None:
-            await self._only.close()
+
+
+def _player(url: str) -> CassettePlayer:
+    """The recording at `cassette:///PATH?paceMs=N`."""
+    parts = urlsplit(url)
+    pace_ms = parse_qs(parts.query).get("paceMs", ["0"])[0]
+    return CassettePlayer(Path(parts.path), pace_seconds=int(pace_ms) / 1000)
 
 
 def _settings(provider: ProviderConfig, installation_id: str | None) -> ProviderSettings:

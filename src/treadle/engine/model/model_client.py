@@ -134,7 +134,7 @@ class ModelError(Exception):
         details: further evidence, fit to be shown.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the evidence has as many sides
         self,
         message: str,
         *,

@@ -1,0 +1,67 @@
+# Everything a person needs: `make run` shows the whole path, `make test` proves it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := .stamps
+SOURCES := $(shell find src -name '*.py')
+
+.PHONY: setup run demo test check test-peers lock clean
+
+setup: $(STAMPS)/package
+
+# Locked dependencies, by hash.
+$(STAMPS)/packages: requirements.lock
+	@echo "treadle: making the environment in $(VENV) (first time only) ..."
+	@mkdir -p $(STAMPS)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "treadle: Python 3.11 or newer is needed; say which with PYTHON=..."; exit 1; }
+	@echo "treadle: installing locked packages ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+# What the tests and checks need on top.
+$(STAMPS)/dev: requirements-dev.lock $(STAMPS)/packages
+	@echo "treadle: installing what the tests need ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# The package itself, editable, with its byte code made now rather than at the first start.
+$(STAMPS)/package: $(STAMPS)/packages pyproject.toml $(SOURCES)
+	@test -x $(BIN)/treadle -a $(STAMPS)/editable -nt pyproject.toml || { \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . \
+		&& touch $(STAMPS)/editable; }
+	@$(BIN)/python -m compileall -q src
+	@touch $@
+
+run: setup
+	@$(BIN)/treadle demo --serve
+
+demo: setup
+	@$(BIN)/treadle demo
+
+test: setup $(STAMPS)/dev
+	@$(BIN)/python -m pytest -n 2
+
+check: setup $(STAMPS)/dev
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+# Drives third-party clients against our server; installs them into an environment of their own.
+test-peers: setup
+	@test -x .peers/bin/python || $(PYTHON) -m venv .peers
+	@.peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.lock
+	@.peers/bin/python -m pytest -q -c tests/peers/pytest.ini tests/peers
+
+# Resolve the lock files anew; needs uv.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-annotate --no-emit-index-url --no-emit-find-links
+lock:
+	$(LOCK) pyproject.toml --group build -o requirements.lock
+	$(LOCK) pyproject.toml --group build --group dev -o requirements-dev.lock
+	$(LOCK) tests/peers/requirements.in -o requirements-peers.lock
+
+clean:
+	rm -rf $(VENV) .peers $(STAMPS) data

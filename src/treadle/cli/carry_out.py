@@ -1,0 +1,148 @@
+"""Carries a task out through a manager and a local runner, with progress on the terminal.
+
+Shared by `treadle run` and `treadle demo`: create the run, post the turn, start a runner process
+for it, follow the events, print the result.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from treadle.cli.progress import Progress, complain
+from treadle.cli.runner import EXIT_CODES, NOT_RUN
+from treadle.cli.signals import StopSignals
+from treadle.kit.processes import ChildProcess, spawn
+from treadle.kit.tasks import TaskScope
+from treadle.runner.manager_client import ManagerClient, ManagerError, ManagerUnreachable
+
+RUNNER_SECONDS = 20.0
+"""How long the runner may take to end once its run has ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What is to be done, and where."""
+
+    prompt: str
+    workspace: Path
+    profile: str
+    sandbox: str
+    home: Path
+    """The agent's home folder."""
+    env: Mapping[str, str]
+    model: str | None = None
+    timeout_ms: int = 600_000
+
+
+class CarriedOut:
+    """One task on its way through the control plane."""
+
+    def __init__(
+        self,
+        client: ManagerClient,
+        url: str,
+        token_file: Path | None,
+        task: Task,
+        *,
+        before_result: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Use `run`; `before_result` prints what belongs between the events and the result."""
+        self._before_result = before_result
+        self._client = client
+        self._url = url
+        self._token_file = token_file
+        self._task = task
+        self._progress = Progress()
+
+    async def run(self, signals: StopSignals) -> int:
+        """Carry the task out; the exit code. A first signal interrupts, a second one quits."""
+        try:
+            run_id, command_id = await self._create()
+        except (ManagerError, ManagerUnreachable) as error:
+            complain(str(error))
+            return 1
+        self._progress.line("·", f"run {run_id}", "dim")
+        runner = await self._start_runner(run_id, command_id)
+        scope = TaskScope("run")
+        following = scope.start(self._follow(run_id), "events")
+        errors = scope.start(_copy_errors(runner), "runner's messages")
+        reaping = scope.start(self._reap(runner, following), "runner")
+        scope.start(self._interrupt(signals, run_id), "interrupt")
+        quitting = scope.start(signals.second.wait(), "quit")
+        try:
+            await asyncio.wait({following, quitting}, return_when=asyncio.FIRST_COMPLETED)
+            if quitting.done():
+                return 130
+            await asyncio.wait({reaping}, timeout=RUNNER_SECONDS)
+            await asyncio.wait({errors}, timeout=1)
+            return await self._result(run_id, command_id)
+        finally:
+            await runner.stop()
+            await scope.close()
+
+    async def _create(self) -> tuple[str, str]:
+        task = self._task
+        run = await self._client.create_run(
+            {
+                "workspaceRef": {"kind": "host-path", "path": str(task.workspace)},
+                "backendProfile": task.profile,
+                "executionPolicy": {
+                    "sandbox": task.sandbox,
+                    "approval": "never",
+                    "timeoutMs": task.timeout_ms,
+                },
+            }
+        )
+        payload: dict[str, Any] = {"prompt": task.prompt}
+        if task.model is not None:
+            payload["model"] = task.model
+        command = await self._client.post_command(run.id, "turn", payload)
+        return run.id, command.id
+
+    async def _start_runner(self, run_id: str, command_id: str) -> ChildProcess:
+        argv = [sys.executable, "-m", "treadle.cli.main", "runner", "once"]
+        argv += ["--manager-url", self._url, "--run-id", run_id, "--command-id", command_id]
+        argv += ["--codex-home", str(self._task.home), "--one-shot"]
+        if self._token_file is not None:
+            argv += ["--token-file", str(self._token_file)]
+        return await spawn(argv, env=self._task.env)
+
+    async def _follow(self, run_id: str) -> None:
+        async for event in self._client.follow(run_id):
+            self._progress.show(event.type, event.payload)
+
+    async def _reap(self, runner: ChildProcess, following: asyncio.Task[None]) -> None:
+        """Wait for the runner; a runner that died alone must not leave us waiting for events."""
+        await runner.stdout.read()
+        await runner.wait()
+        await asyncio.wait({following}, timeout=3)
+        following.cancel()
+
+    async def _interrupt(self, signals: StopSignals, run_id: str) -> None:
+        await signals.first.wait()
+        self._progress.line("·", "interrupting; once more quits", "dim")
+        await self._client.post_command(run_id, "interrupt", {"reason": "Ctrl-C"})
+
+    async def _result(self, run_id: str, command_id: str) -> int:
+        envelope = await self._client.result(run_id, command_id)
+        shown = msgspec.to_builtins(envelope)
+        self._before_result()
+        print()
+        print(json.dumps(shown, indent=2, ensure_ascii=False), flush=True)
+        return EXIT_CODES.get(envelope.terminal_status or "", NOT_RUN)
+
+
+async def _copy_errors(runner: ChildProcess) -> None:
+    """What the runner says on standard error, bounded, onto ours."""
+    left = 20_000
+    while left > 0 and (line := await runner.stderr.readline()):
+        left -= len(line)
+        sys.stderr.write(line.decode(errors="replace"))
+    while await runner.stderr.read(1 << 16):
+        continue

@@ -1,0 +1,143 @@
+"""`treadle exec`: runs one turn without a person and prints the answer."""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from treadle.cli.config_flags import add_config_flags, open_config
+from treadle.cli.progress import complain
+from treadle.cli.signals import StopSignals
+from treadle.cli.wiring.loop import run_loop
+from treadle.config.load import ConfigStore
+from treadle.kit.tasks import TaskScope
+
+TURN_SECONDS = 24 * 3600.0
+"""Longest silence between two events of a turn; the model's own idle deadline is far shorter."""
+
+EXIT_CODES = {"completed": 0, "failed": 1, "interrupted": 130}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    parser = argparse.ArgumentParser(prog="treadle exec", description=__doc__)
+    parser.add_argument("prompt", help="what to do; - reads it from standard input")
+    parser.add_argument("-C", "--cd", type=Path, default=Path(), metavar="DIR", help="work there")
+    parser.add_argument("-m", "--model")
+    parser.add_argument(
+        "-s", "--sandbox", choices=("read-only", "workspace-write", "danger-full-access")
+    )
+    parser.add_argument("--thread", metavar="ID", help="go on with a stored thread")
+    parser.add_argument("--ephemeral", action="store_true", help="store nothing")
+    parser.add_argument(
+        "-o", "--output-last-message", type=Path, metavar="FILE", help="write the answer there too"
+    )
+    parser.add_argument(
+        "--record-cassette", type=Path, metavar="FILE", help="record the exchanges with the model"
+    )
+    add_config_flags(parser)
+    return parser
+
+
+def run(arguments: list[str]) -> int:
+    """Run the turn; exit code 0 completed, 1 failed, 2 misused, 130 interrupted."""
+    options = build_parser().parse_args(arguments)
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    config = open_config(options)
+    if config is None:
+        return 2
+    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    return run_loop(_exec(options, config, prompt))
+
+
+async def _exec(options: argparse.Namespace, config: ConfigStore, prompt: str) -> int:
+    from treadle.cli.headless import connected
+    from treadle.cli.wiring.engine import HomeMissing, build_engine
+    from treadle.wire.protocol.errors import RpcError
+
+    signals = StopSignals()
+    try:
+        engine = build_engine(config, source="exec", record_to=options.record_cassette)
+    except HomeMissing as error:
+        complain(str(error))
+        return 2
+    async with connected(engine, "treadle_exec") as client:
+        try:
+            turn = await _Turn(client).run(options, prompt, signals)
+        except RpcError as error:
+            complain(error.message)
+            return 1
+    answer = _answer(turn)
+    if turn["status"] == "failed":
+        complain(str((turn.get("error") or {}).get("message", "the turn failed")))
+    elif answer is not None:
+        print(answer)
+        if options.output_last_message is not None:
+            options.output_last_message.write_text(answer, encoding="utf-8")
+    return EXIT_CODES[turn["status"]]
+
+
+def _answer(turn: dict[str, Any]) -> str | None:
+    for item in reversed(turn["items"]):
+        if item["type"] == "agentMessage":
+            return item["text"]
+    return None
+
+
+class _Turn:
+    """One turn over a client."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def run(
+        self, options: argparse.Namespace, prompt: str, signals: StopSignals
+    ) -> dict[str, Any]:
+        """Start it and wait for its end; the first stop signal interrupts it."""
+        client = self._client
+        thread_id = await self._open_thread(options)
+        text = {"type": "text", "text": prompt, "text_elements": []}
+        started = await client.request("turn/start", {"threadId": thread_id, "input": [text]})
+        print(f"thread {thread_id}", file=sys.stderr)
+        scope = TaskScope("exec")
+        scope.start(self._interrupt(signals, thread_id, started["turn"]["id"]), "interrupt")
+        try:
+            while True:
+                event = await client.next_event(TURN_SECONDS)
+                if event.method == "turn/completed" and event.params["threadId"] == thread_id:
+                    return event.params["turn"]
+                _tell(event.method, event.params)
+        finally:
+            await scope.close()
+
+    async def _interrupt(self, signals: StopSignals, thread_id: str, turn_id: str) -> None:
+        await signals.first.wait()
+        asked = {"threadId": thread_id, "turnId": turn_id}
+        await self._client.request("turn/interrupt", asked)
+
+    async def _open_thread(self, options: argparse.Namespace) -> str:
+        overrides: dict[str, Any] = {"cwd": str(options.cd.absolute())}
+        if options.model:
+            overrides["model"] = options.model
+        if options.sandbox:
+            overrides["sandbox"] = options.sandbox
+        if options.thread:
+            asked = {"threadId": options.thread, "excludeTurns": True, **overrides}
+            result = await self._client.request("thread/resume", asked)
+        else:
+            asked = {"ephemeral": options.ephemeral, **overrides}
+            result = await self._client.request("thread/start", asked)
+        return str(result["thread"]["id"])
+
+
+def _tell(method: str, params: Any) -> None:
+    """Progress on standard error; the answer alone goes to standard output."""
+    if method == "item/started" and params["item"]["type"] == "commandExecution":
+        print(f"$ {params['item']['command']}", file=sys.stderr)
+    elif method == "item/completed" and params["item"]["type"] == "fileChange":
+        paths = ", ".join(change["path"] for change in params["item"]["changes"])
+        print(f"edited {paths}", file=sys.stderr)
+    elif method == "error":
+        print(json.dumps(params["error"]["message"]), file=sys.stderr)

@@ -1,0 +1,128 @@
+"""`treadle runner`: claims runs and drives an app-server for each."""
+
+import argparse
+import json
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from treadle.cli.manager import default_data
+from treadle.cli.manager_files import ManagerFiles
+from treadle.cli.signals import StopSignals
+from treadle.cli.wiring.loop import run_loop
+from treadle.config.load import read_environment
+
+EXIT_CODES = {"completed": 0, "failed": 1, "blocked": 3, "cancelled": 4}
+"""Exit code of a command that carried out a run, by the run's terminal status."""
+NOT_RUN = 5
+"""Exit code when no turn was run at all (lease held elsewhere, run already ended)."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    parser = argparse.ArgumentParser(prog="treadle runner", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    once = commands.add_parser("once", help="work on one run")
+    once.add_argument("--run-id", required=True)
+    once.add_argument("--command-id", help="run this turn only")
+    once.add_argument("--attempt-id")
+    once.add_argument("--claim-retry-timeout-ms", type=int, default=60_000)
+    once.add_argument("--claim-retry-interval-ms", type=int, default=1_000)
+    once.add_argument("--one-shot", action="store_true", help="end the run with its first turn")
+    serve = commands.add_parser("serve", help="take runs from the pool until stopped")
+    serve.add_argument("--max-runs", type=int, default=1, help="how many runs at once")
+    for sub in (once, serve):
+        _add_shared(sub)
+    return parser
+
+
+def _add_shared(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--manager-url", help="default: the manager of the data folder")
+    parser.add_argument("--token-file", type=Path, help="default: the data folder's token")
+    parser.add_argument("--data", type=Path, default=None, metavar="DIR", help="data folder")
+    parser.add_argument("--runner-id")
+    parser.add_argument("--backend-profile", metavar="NAME")
+    parser.add_argument("--codex-command", metavar="PATH", help="default: our own app-server")
+    parser.add_argument("--codex-arg", action="append", default=[], metavar="A")
+    parser.add_argument("--codex-home", metavar="DIR")
+    parser.add_argument("--lease-ms", type=int, default=15_000)
+    parser.add_argument("--idle-timeout-ms", type=int, default=60_000)
+    parser.add_argument("--poll-interval-ms", type=int, default=1_000)
+
+
+def run(arguments: list[str]) -> int:
+    """Work; the exit code follows the run's terminal status."""
+    options = build_parser().parse_args(arguments)
+    url, token = find_manager(options.manager_url, options.token_file, options.data)
+    if url is None:
+        print(
+            "treadle runner: no manager is known; start one with `treadle manager`, or name it "
+            "with --manager-url",
+            file=sys.stderr,
+        )
+        return 2
+    return run_loop(_work(options, url, token))
+
+
+def find_manager(
+    url: str | None, token_file: Path | None, data: Path | None
+) -> tuple[str | None, str | None]:
+    """Address and token of the manager to talk to: as given, else as the data folder says."""
+    files = ManagerFiles(data or default_data())
+    token = token_file.read_text(encoding="utf-8").strip() if token_file else files.read_token()
+    return url or files.read_address(), token
+
+
+def _work(options: argparse.Namespace, url: str, token: str | None) -> Coroutine[Any, Any, int]:
+    from treadle.runner.options import RunnerOptions
+
+    shared = RunnerOptions(
+        manager_url=url,
+        runner_id=options.runner_id,
+        lease_ms=options.lease_ms,
+        codex_command=options.codex_command,
+        codex_args=options.codex_arg,
+        codex_home=options.codex_home,
+        backend_profile=options.backend_profile,
+        env=read_environment().variables,
+        idle_timeout_ms=options.idle_timeout_ms,
+        poll_interval_ms=options.poll_interval_ms,
+        token=token,
+    )
+    return _once(options, shared) if options.command == "once" else _serve(options, shared)
+
+
+async def _once(options: argparse.Namespace, shared: Any) -> int:
+    import dataclasses
+
+    import msgspec
+
+    from treadle.runner.manager_client import ManagerError, ManagerUnreachable
+    from treadle.runner.run_once import run_once
+
+    chosen = dataclasses.replace(
+        shared,
+        run_id=options.run_id,
+        command_id=options.command_id,
+        attempt_id=options.attempt_id,
+        claim_retry_timeout_ms=options.claim_retry_timeout_ms,
+        claim_retry_interval_ms=options.claim_retry_interval_ms,
+        one_shot=options.one_shot,
+    )
+    try:
+        result = await run_once(chosen)
+    except (ManagerError, ManagerUnreachable) as error:
+        print(f"treadle runner: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(msgspec.to_builtins(result)), flush=True)
+    return EXIT_CODES.get(result.terminal_status or "", NOT_RUN)
+
+
+async def _serve(options: argparse.Namespace, shared: Any) -> int:
+    from treadle.runner.run_once import serve
+
+    signals = StopSignals()
+    print(f"treadle runner takes runs from {shared.manager_url} (Ctrl-C stops it)", flush=True)
+    await serve(shared, signals.first, max_runs=options.max_runs)
+    return 0
