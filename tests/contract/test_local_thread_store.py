@@ -19,6 +19,7 @@ from treadle.engine.store.local.ownership import acquire
 from treadle.engine.store.local.rollout_files import Appender
 from treadle.engine.store.local.store import LocalThreadStore
 from treadle.engine.store.thread_store import (
+    InvalidQuery,
     StorageFailed,
     ThreadInfo,
     ThreadNotFound,
@@ -427,6 +428,23 @@ async def test_metadata_can_be_patched_right_after_the_first_append(
     await writer.close()
 
 
+async def test_odd_facts_in_one_head_do_not_hide_the_others(
+    tmp_path: Path, store: LocalThreadStore
+) -> None:
+    foreign(tmp_path, "plain")
+    fields = ("session_id", "cwd", "source", "model_provider", "git", "agent_role", "history_mode")
+    more = ("dynamic_tools", "parent_thread_id", "forked_from_id", "thread_source", "timestamp")
+    for odd in (5, {"a": 1}, [1], True):
+        for field in fields + more:
+            _, path = foreign(tmp_path, "odd")
+            head = json.loads(path.read_text().splitlines()[0])
+            head["payload"][field] = odd
+            context = line("turn_context", model=odd, effort=odd, cwd=odd, summary=odd)
+            path.write_text(json.dumps(head) + "\n" + context + asked("odd"))
+    seen = await previews(store, limit=100)
+    assert (seen.count("plain"), seen.count("odd")) == (1, 48)
+
+
 # ---------------------------------------------------------------- archive
 
 
@@ -460,7 +478,7 @@ async def test_unarchive_refuses_a_name_without_a_date(
     tmp_path: Path, store: LocalThreadStore
 ) -> None:
     thread_id, path = foreign(tmp_path, "words", archived=True, name="rollout-x.jsonl")
-    with pytest.raises(StorageFailed, match=r"rollout path .*rollout-x\.jsonl"):
+    with pytest.raises(InvalidQuery, match=r"rollout path .*rollout-x\.jsonl"):
         await store.unarchive(thread_id)
     assert path.exists()
 

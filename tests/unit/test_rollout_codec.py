@@ -5,8 +5,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from treadle.domain import history
 from treadle.domain.items import (
@@ -370,6 +373,34 @@ def test_broken_lines_are_counted_and_cost_nothing_else() -> None:
     reader = read(HEAD + bad + event("user_message", message="still here"))
     assert talk(reader.records) == [("completed", ["still here"])]
     assert reader.skipped == 9
+
+
+LINES = [raw for path in sorted(GOLDEN.iterdir()) for raw in path.read_bytes().splitlines()]
+
+
+def mangled(value: Any, draw: st.DataObject) -> Any:
+    """`value` with one of its parts, at any depth, replaced by something else."""
+    if isinstance(value, dict) and value and draw.draw(st.integers(0, 3)):
+        key = draw.draw(st.sampled_from(sorted(value)))
+        return {**value, key: mangled(value[key], draw)}
+    return draw.draw(st.sampled_from([None, 3, -1.5, "x", "", [], {}, [1], {"a": 1}, True]))
+
+
+@given(st.data())
+@hypothesis.settings(max_examples=300, deadline=None)
+def test_no_mangled_line_is_fatal_or_takes_others_along(draw: st.DataObject) -> None:
+    raw = draw.draw(st.sampled_from(LINES))
+    cut = json.dumps(mangled(json.loads(raw), draw)).encode()
+    cut = cut[: draw.draw(st.integers(len(cut) // 2, len(cut) * 2))]
+    data = HEAD + event("user_message", message="before") + cut + b"\n"
+    records = read(data + event("user_message", message="after")).records
+    words = {word for _, said in talk(records) for word in said}
+    history.model_context(records)
+    history.latest_settings(records)
+    history.latest_usage(records)
+    rolled_back = b"thread_rolled_back" in cut
+    assert "after" in words
+    assert rolled_back or "before" in words
 
 
 def test_a_null_payload_or_unknown_kind_is_kept_as_foreign() -> None:

@@ -24,6 +24,7 @@ from treadle.engine.store.local.rollout_files import (
 from treadle.engine.store.local.thread_names import ThreadNames
 from treadle.engine.store.metadata import apply_patch, fresh_info
 from treadle.engine.store.thread_store import (
+    InvalidQuery,
     StorageFailed,
     ThreadInfo,
     ThreadNotFound,
@@ -299,7 +300,7 @@ class Catalog:
     def _dated(self, path: Path) -> Path:
         target = dated_path(self._home, path.name)
         if target is None:
-            raise StorageFailed(f"rollout path {path} tells no date to file it under")
+            raise InvalidQuery(f"rollout path {path} tells no date to file it under; rename it")
         return target
 
     def _move(

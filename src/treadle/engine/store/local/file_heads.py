@@ -5,7 +5,7 @@ from typing import Any, cast
 import msgspec
 
 from treadle.domain.records import ThreadCreated
-from treadle.engine.store.local.names import camel
+from treadle.engine.store.local.names import camel, text_or_none
 from treadle.kit.clock import iso_millis, parse_iso
 
 Json = dict[str, Any]
@@ -78,17 +78,25 @@ def created_from_file(payload: Json, at: float) -> ThreadCreated:
         cli_version=str(payload.get("cli_version") or ""),
         source=_source_from_file(payload.get("source")),
         model_provider=str(payload.get("model_provider") or ""),
-        thread_source=payload.get("thread_source"),
-        forked_from_id=payload.get("forked_from_id"),
-        parent_thread_id=payload.get("parent_thread_id") or _parent_of(payload.get("source")),
-        base_instructions=base or payload.get("instructions"),
-        developer_instructions=payload.get("developer_instructions"),
-        dynamic_tools=payload.get("dynamic_tools"),
+        thread_source=text_or_none(payload.get("thread_source")),
+        forked_from_id=text_or_none(payload.get("forked_from_id")),
+        parent_thread_id=text_or_none(
+            payload.get("parent_thread_id") or _parent_of(payload.get("source"))
+        ),
+        base_instructions=text_or_none(base or payload.get("instructions")),
+        developer_instructions=text_or_none(payload.get("developer_instructions")),
+        dynamic_tools=_tools(payload.get("dynamic_tools")),
         git=_git_from_file(cast("Json", git)) if isinstance(git, dict) else None,
-        agent_nickname=payload.get("agent_nickname"),
-        agent_role=payload.get("agent_role"),
+        agent_nickname=text_or_none(payload.get("agent_nickname")),
+        agent_role=text_or_none(payload.get("agent_role")),
         history_mode=str(payload.get("history_mode") or "legacy"),
     )
+
+
+def _tools(value: Any) -> list[Json] | None:
+    if not isinstance(value, list):
+        return None
+    return [tool for tool in cast("list[Json]", value) if isinstance(tool, dict)]  # pyright: ignore[reportUnnecessaryIsInstance] - files say what they like
 
 
 def _seconds(began: Any, at: float) -> float:

@@ -14,6 +14,7 @@ from treadle.domain.policy import (
     Settings,
     WorkspaceWrite,
 )
+from treadle.engine.store.local.names import text_or_none
 
 Json = dict[str, Any]
 
@@ -70,11 +71,11 @@ def settings_from_file(entry: Json, provider: str) -> Settings:
         approval_policy=entry.get("approval_policy") or "on-request",
         sandbox=_sandbox_of(entry),
         approvals_reviewer=str(entry.get("approvals_reviewer") or "user"),
-        effort=effort,
-        summary=entry.get("summary") or entry.get("reasoning_summary"),
-        service_tier=entry.get("service_tier"),
-        workspace_roots=tuple(entry.get("runtime_workspace_roots") or ()),
-        personality=entry.get("personality"),
+        effort=text_or_none(effort),
+        summary=text_or_none(entry.get("summary") or entry.get("reasoning_summary")),
+        service_tier=text_or_none(entry.get("service_tier")),
+        workspace_roots=tuple(map(str, entry.get("runtime_workspace_roots") or ())),
+        personality=text_or_none(entry.get("personality")),
         collaboration_mode=None if mode == _default_mode(model, effort) else mode,
     )
 

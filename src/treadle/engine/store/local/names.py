@@ -32,6 +32,11 @@ def pascal(name: str) -> str:
     return name[:1].upper() + name[1:]
 
 
+def text_or_none(value: Any) -> str | None:
+    """A text that a file should hold here; None when it holds something else."""
+    return value if isinstance(value, str) else None
+
+
 def rename_keys(value: Any, spell: Callable[[str], str]) -> Any:
     """`value` with every object's keys respelt, at any depth."""
     if isinstance(value, dict):
