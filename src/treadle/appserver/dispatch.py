@@ -46,7 +46,10 @@ class Dispatch:
             return
         key = spec.lane_key(params, session.number)
         ticket = self._lanes.join(key, spec.lane.access) if key and spec.lane else None
-        session.scope.start(self._serve(session, message, spec, params, ticket), spec.name)
+        task = session.scope.start(self._serve(session, message, spec, params, ticket), spec.name)
+        # Not in the task itself: one that is cancelled before its first step never runs at all,
+        # and its place would block the lane for every connection.
+        task.add_done_callback(lambda _task: _release(session, ticket))
 
     def _admit(self, session: Session, request: jsonrpc.Request) -> tuple[MethodSpec, Any]:
         spec = METHODS.get(request.method)
@@ -85,10 +88,13 @@ class Dispatch:
                 deed()
         except Exception as error:  # noqa: BLE001 - the one boundary of requests
             session.peer.refuse(request.raw_id, to_wire(error, spec.name, translate))
-        finally:
-            if ticket is not None:
-                ticket.leave()
-            session.gate.leave()
+
+
+def _release(session: Session, ticket: Ticket | None) -> None:
+    """A request is over, however it ended: give up its place in the lane and in the gate."""
+    if ticket is not None:
+        ticket.leave()
+    session.gate.leave()
 
 
 def _decode(spec: MethodSpec, raw: bytes | None) -> Any:

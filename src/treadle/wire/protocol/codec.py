@@ -95,7 +95,7 @@ def _explain(text: str, raw: bytes, params: Any) -> RpcError:
         return invalid_request(
             f"Invalid request: invalid type: {describe(value)}, expected {wanted}"
         )
-    if text.startswith(("Expected `int` >=", "Integer value out of range")):
+    if text.startswith(("Expected `int` >=", "Expected `int` <=", "Integer value out of range")):
         return invalid_request(f"Invalid request: invalid value: {describe(value)}, expected u32")
     return invalid_request(f"Invalid request: {text}")
 

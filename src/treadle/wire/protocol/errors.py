@@ -1,8 +1,8 @@
 """Errors of the protocol: codes, and the exception that carries one to the peer.
 
 The codes are those of the references (0.129.0, 0.169.0); note that -32601 means "not supported
-here" and that an unknown method is -32600. Decides nothing about which exception becomes which error:
-that is `rpc.errors`.
+here" and that an unknown method is -32600. Decides nothing about which exception becomes which
+error: that is `rpc.errors`.
 """
 
 from typing import Any
