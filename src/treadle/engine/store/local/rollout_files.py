@@ -3,7 +3,6 @@
 Owns paths and bytes. Lines become records in the codec; who may write is decided by ownership.
 """
 
-import contextlib
 import io
 import os
 import re
@@ -23,7 +22,6 @@ _NAME = re.compile(
     r"rollout-(?P<stamp>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d)-(?P<id>[0-9a-fA-F-]{36})"
     r"(?:_(?P<segment>[0-9a-fA-F-]{36}))?\.jsonl(?P<packed>\.zst)?"
 )
-_HEAD_BYTES = 64 * 1024
 _MAX_BASES = 1000
 _lines = msgspec.json.Decoder(dict[str, Any])
 
@@ -65,16 +63,6 @@ def find_by_name(home: Path, thread_id: str) -> list[Path]:
     """All files whose name carries this thread id, oldest first; active ones before archived."""
     wanted = thread_id.lower()
     return [path for path in walk(home) if _names(path, wanted)]
-
-
-def find_by_head(home: Path, thread_id: str) -> list[Path]:
-    """Files whose head carries this id whatever their name says; reads one line per file."""
-    found: list[Path] = []
-    for path in walk(home):
-        with contextlib.suppress(StorageFailed, Unsupported, OSError):
-            if head_of(path).get("id") == thread_id:
-                found.append(path)
-    return found
 
 
 def walk(home: Path) -> Iterator[Path]:
