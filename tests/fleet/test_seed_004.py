@@ -20,9 +20,9 @@ from treadle.runner.manager_client import ManagerError
 
 
 async def test_runner_lease_heartbeat(fleet: Fleet) -> None:
-    work = await fleet.create("outlive the lease")
-    result = await work.go("slow-tool-events", lease_ms=300)
-    assert result.terminal_status == "completed"
+    work = await fleet.create("outlive the lease in silence", timeout_ms=1_500)
+    result = await work.go("missing-terminal", lease_ms=600)
+    assert result.failure_kind == "backend-timeout"
     events = await work.events()
     assert "run-lease-expired" not in phases(events)
     assert phases(events).count("run-claimed") == 1

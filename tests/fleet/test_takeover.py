@@ -207,3 +207,33 @@ async def test_a_serving_runner_takes_runs_from_the_pool(fleet: Fleet) -> None:
     stop.set()
     async with asyncio.timeout(10):
         await serving
+
+
+async def test_a_stopping_pool_finishes_the_turn_at_work_and_starts_no_other(fleet: Fleet) -> None:
+    work = await fleet.create("at work")
+    queued = await fleet.client.post_command(work.run_id, "turn", {"prompt": "later"})
+    options = RunnerOptions(
+        manager_url=fleet.url,
+        codex_command=sys.executable,
+        codex_args=FAKE_ARGS,
+        codex_home=str(fleet.codex_home),
+        env={"PYTHONPATH": SOURCE, "AGENTRUN_FAKE_CODEX_MODE": "slow-tool-events"},
+    )
+    stop = asyncio.Event()
+    serving = asyncio.create_task(serve(options, stop))
+    await work.until(lambda e: e.payload.get("phase") == "active-turn-control-ready")
+    stop.set()
+    async with asyncio.timeout(10):
+        await serving
+    assert (await work.command()).state == "completed"
+    assert (await work.command(queued.id)).state == "pending"
+    assert (await fleet.client.get_run(work.run_id)).lease_remaining_ms is None
+
+
+async def test_a_folder_of_a_newer_attempt_is_not_touched(fleet: Fleet) -> None:
+    work = await fleet.create("restored from an old backup")
+    folder = Path(fleet.codex_home) / SPOOL_FOLDER
+    Spool(folder, work.run_id, 7).close(discard=True)
+    result = await work.go()
+    assert (result.terminal_status, result.stopped) == (None, "stale-epoch")
+    assert (await work.command()).state == "pending"

@@ -30,7 +30,7 @@ from treadle.runner.report import Lost, Reporter
 from treadle.runner.session import Session, SessionFailed, open_session
 from treadle.runner.setup import Setup
 from treadle.runner.shape import error
-from treadle.runner.spool import Spool
+from treadle.runner.spool import Spool, StaleEpoch
 
 logger = logging.getLogger(__name__)
 
@@ -64,10 +64,11 @@ class Attempt:
         self._news = asyncio.Event()
         self._cancel: Command | None = None
         self._is_closing = False
+        self._is_draining = False
         self._wanted_id = options.command_id
         self._active: Command | None = None
         self._driver: TurnDriver | None = None
-        self._opening: asyncio.Task[Session] | None = None
+        self._opening: asyncio.Task[Session | SessionFailed] | None = None
         self._early: list[Command] = []
         self._session: Session | None = None
         self._thread_id = claim.run.session_ref.thread_id
@@ -82,7 +83,13 @@ class Attempt:
             folder = self._setup.spool_folder(home, Path(scratch))
             secrets = home.secrets if isinstance(home, AgentHome) else ()
             hidden = [*secrets, *self._setup.own_secrets()]
-            self._spool = Spool(folder, self._claim.run_id, self._claim.epoch)
+            try:
+                self._spool = Spool(folder, self._claim.run_id, self._claim.epoch)
+            except StaleEpoch as stale:
+                # The manager's database is older than this folder: it may not lead us back in time.
+                logger.warning("run %s: %s", self._claim.run_id, stale)
+                await self._release("stale-epoch")
+                return self._result("stale-epoch", kind=FailureKind.LEASE_LOST)
             self._reporter = Reporter(
                 self._client,
                 self._lease,
@@ -96,6 +103,11 @@ class Attempt:
                 return self._result("lease-lost", kind=FailureKind.LEASE_LOST)
             finally:
                 await finish(self._close(), CLOSE_SECONDS, "close attempt")
+
+    def drain(self) -> None:
+        """Take up no other turn: give the run back when the one at work is over."""
+        self._is_draining = True
+        self._news.set()
 
     async def _work(self, home: AgentHome | Failure, folder: Path) -> RunnerResult:
         self._reporter.start(self._tasks)
@@ -120,6 +132,8 @@ class Attempt:
                 raise Lost(self._lease.lost_reason)
             if self._cancel is not None:
                 return await self._end_run("cancelled", FailureKind.CANCELLED)
+            if self._is_draining:
+                return await self._give_back("runner-stopped")
             command = self._next_turn()
             if command is not None:
                 await self._run_turn(command, home)
@@ -172,12 +186,13 @@ class Attempt:
             self._reporter.tell(error(failed.failure), command.id)
             outcome = Outcome("failed", failed.failure, None, sound=False)
         finally:
-            self._driver = None
+            self._driver = self._active = None
+            early, self._early = self._early, []
+            for each in early:
+                self._close_command(each, "rejected", failureMessage=NOT_ACTIVE)
         if not outcome.sound:
             await self._drop_session()
         self._close_turn(command, outcome)
-        # Cleared after the end is told, so that a late interrupt finds no turn it could still hit.
-        self._active = None
 
     async def _drive(self, command: Command, home: AgentHome | Failure) -> Outcome:
         if isinstance(home, Failure):
@@ -216,9 +231,18 @@ class Attempt:
             for each in early:
                 self._close_command(each, "completed")
             return None
-        return opening.result()
+        made = opening.result()
+        if isinstance(made, SessionFailed):
+            raise made
+        return made
 
-    async def _make_session(self, command: Command, home: AgentHome) -> Session:
+    async def _make_session(self, command: Command, home: AgentHome) -> Session | SessionFailed:
+        try:
+            return await self._ready_session(command, home)
+        except SessionFailed as failed:
+            return failed  # an expected end of this task, not one to be logged
+
+    async def _ready_session(self, command: Command, home: AgentHome) -> Session:
         model = command.payload.get("model")
         model = model if isinstance(model, str) else None
         if self._session is not None and not self._session.backend.ended:

@@ -132,7 +132,7 @@ class Backend:
         """Send a signal to the child's process group."""
         self._child.signal_group(number)
 
-    async def stop(self, grace_seconds: float = 0.5) -> None:
+    async def stop(self, grace_seconds: float = 2.0) -> None:
         """End the child with everything it started."""
         self.ended = True
         with contextlib.suppress(OSError, RuntimeError):

@@ -7,6 +7,7 @@ step by step. Knows neither leases nor the run's other commands.
 """
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -137,11 +138,9 @@ class TurnDriver:
         pump = TaskScope("turn")
         pump.start(self._pump(), "pump")
         try:
-            try:
-                params = self._session.turn_params(self._command.payload)
+            params = self._session.turn_params(self._command.payload)
+            with contextlib.suppress(BackendGone):  # its last message is on the way
                 self._start_id = self._backend.send("turn/start", params)
-            except BackendGone as error:
-                self._fail(FailureKind.RUNNER_CRASHED, str(error))
             while self._outcome is None:
                 await self._step()
         finally:

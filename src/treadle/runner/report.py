@@ -93,8 +93,9 @@ class Reporter:
         self.replay(event)
 
     def status(self, phase: str, *, command_id: str | None = None, **facts: Any) -> None:
-        """Queue a `backend_status` event."""
+        """Queue a `backend_status` event; those are rare and somebody waits for them."""
         self.tell(status(phase, **facts), command_id)
+        self._urgent.set()
 
     def replay(self, event: NewEvent) -> None:
         """Queue an event that is encoded and redacted already."""

@@ -9,6 +9,7 @@ import logging
 from typing import Any
 
 from treadle.kit.clock import Clock, SystemClock
+from treadle.kit.deadlines import finish
 from treadle.kit.mint import new_id
 from treadle.kit.tasks import TaskScope
 from treadle.runner.attempt import Attempt
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 POOL_WAIT_MS = 20_000
 POOL_PAUSE_SECONDS = 1.0
 DRAIN_SECONDS = 30.0
+CLOSE_SECONDS = 15.0
 
 __all__ = ["InterruptLadder", "RunnerOptions", "RunnerResult", "run_once", "serve"]
 
@@ -65,56 +67,74 @@ async def serve(
     """Work on runs from the pool, at most `max_runs` at once, until `stop` is set.
 
     Each run is worked on until it is idle for `idle_timeout_ms`, then given back. When `stop` is
-    set no more runs are taken, and those in hand have `DRAIN_SECONDS` to become idle before they
-    are given back as they are.
+    set no more runs and no more turns are taken; the turns at work have `DRAIN_SECONDS` to end
+    before their runs are given back as they are.
     """
-    clock = clock or SystemClock()
-    attempts = TaskScope("serve")
-    free = asyncio.Semaphore(max_runs)
     async with ManagerClient(options.manager_url, options.token) as client:
-        pool = attempts.start(_take_runs(options, client, attempts, free, clock), "pool")
-        await stop.wait()
-        pool.cancel()
-        if not await attempts.join(DRAIN_SECONDS):
-            logger.warning("runs still at work are given back")
-        await attempts.close(15.0)
+        pool = _Pool(options, client, max_runs, clock or SystemClock())
+        await pool.serve(stop)
 
 
-async def _take_runs(
-    options: RunnerOptions,
-    client: ManagerClient,
-    attempts: TaskScope,
-    free: asyncio.Semaphore,
-    clock: Clock,
-) -> None:
-    registration: Registration | None = None
-    while True:
-        await free.acquire()
-        claims: list[Claim] = []
+class _Pool:
+    """The runs that one serving runner has in hand."""
+
+    def __init__(
+        self, options: RunnerOptions, client: ManagerClient, max_runs: int, clock: Clock
+    ) -> None:
+        self._options = options
+        self._client = client
+        self._clock = clock
+        self._free = asyncio.Semaphore(max_runs)
+        self._tasks = TaskScope("serve")
+        self._attempts: set[Attempt] = set()
+        self._registration: Registration | None = None
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        taking = self._tasks.start(self._take_runs(), "pool")
         try:
-            if registration is None:
-                registration = await _register(client, options, None)
-            claims = await _claim_next(client, options, registration)
+            await stop.wait()
+            taking.cancel()
+            for attempt in self._attempts:
+                attempt.drain()
+            if not await self._tasks.join(DRAIN_SECONDS):
+                logger.warning("turns still at work are given back")
+        finally:
+            await finish(self._tasks.close(CLOSE_SECONDS), CLOSE_SECONDS + 1, "close runner")
+
+    async def _take_runs(self) -> None:
+        while True:
+            await self._free.acquire()
+            claim = await self._next_claim()
+            if claim is None or self._registration is None:
+                self._free.release()
+                await asyncio.sleep(POOL_PAUSE_SECONDS)
+                continue
+            attempt = Attempt(self._options, self._client, self._registration, claim, self._clock)
+            self._attempts.add(attempt)
+            self._tasks.start(self._work(attempt), f"run-{claim.run_id}")
+
+    async def _next_claim(self) -> Claim | None:
+        try:
+            if self._registration is None:
+                self._registration = await _register(self._client, self._options, None)
+            claims = await _claim_next(self._client, self._options, self._registration)
         except ManagerError as error:
             logger.warning("no run taken: %s", error)
-            if error.code in {"runner-not-found", "not-found"}:
-                registration = None
+            if error.code == "runner-not-found":
+                self._registration = None
+            return None
         except ManagerUnreachable as error:
             logger.warning("no run taken: %s", error)
-        if registration is None or not claims:
-            free.release()
-            await asyncio.sleep(POOL_PAUSE_SECONDS if not claims else 0)
-            continue
-        attempt = Attempt(options, client, registration, claims[0], clock)
-        attempts.start(_work(attempt, free), f"run-{claims[0].run_id}")
+            return None
+        return claims[0] if claims else None
 
-
-async def _work(attempt: Attempt, free: asyncio.Semaphore) -> None:
-    try:
-        result = await attempt.run()
-        logger.info("run %s: %s", result.run_id, result.stopped or result.terminal_status)
-    finally:
-        free.release()
+    async def _work(self, attempt: Attempt) -> None:
+        try:
+            result = await attempt.run()
+            logger.info("run %s: %s", result.run_id, result.stopped or result.terminal_status)
+        finally:
+            self._attempts.discard(attempt)
+            self._free.release()
 
 
 async def _claim_next(

@@ -5,6 +5,7 @@ thread or fails: no replacement is ever started. Knows commands and turns not at
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +69,8 @@ class Session:
         """Shake hands; raises SessionFailed."""
         info = {"name": "treadle-runner", "title": "Treadle runner", "version": "0.1.0"}
         await self._call("initialize", {"clientInfo": info}, FailureKind.BACKEND_SPAWN_FAILED)
-        self.backend.notify("initialized")
+        with contextlib.suppress(BackendGone):
+            self.backend.notify("initialized")
 
     async def start_thread(self, model: str | None) -> str:
         """Start a new thread; its id. Raises SessionFailed."""
@@ -132,11 +134,8 @@ class Session:
 
     async def _call(self, method: str, params: Json, if_gone: FailureKind) -> Json:
         try:
-            request_id = self.backend.send(method, params)
             async with asyncio.timeout(START_SECONDS):
-                reply = await self._reply(request_id, if_gone)
-        except BackendGone as error:
-            raise _failed(if_gone, str(error)) from error
+                reply = await self._reply(self._send(method, params), if_gone)
         except TimeoutError as error:
             raise _failed(FailureKind.BACKEND_TIMEOUT, f"{method} was not answered.") from error
         if reply.error is not None:
@@ -145,13 +144,20 @@ class Session:
             raise SessionFailed(classify(origin, reply.error, has_session_volume=volume))
         return members(reply.result)
 
-    async def _reply(self, request_id: int, if_gone: FailureKind) -> Reply:
+    def _send(self, method: str, params: Json) -> int | None:
+        try:
+            return self.backend.send(method, params)
+        except BackendGone:
+            return None  # why it is gone is told by the last message
+
+    async def _reply(self, request_id: int | None, if_gone: FailureKind) -> Reply:
         while True:
             message = await self.backend.receive()
             if isinstance(message, Reply) and message.id == request_id:
                 return message
             if isinstance(message, ServerRequest):
-                self.answer(message)
+                with contextlib.suppress(BackendGone):
+                    self.answer(message)
             elif isinstance(message, Garbage):
                 raise _failed(FailureKind.BACKEND_JSON_PARSE_ERROR, message.reason)
             elif isinstance(message, Exited):
