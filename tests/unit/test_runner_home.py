@@ -16,7 +16,13 @@ def source(tmp_path: Path, **files: str) -> Path:
     return folder
 
 
-AUTH = json.dumps({"OPENAI_API_KEY": "sk-canary-value", "tokens": {"id_token": "nested-canary"}})
+AUTH = json.dumps(
+    {
+        "auth_mode": "chatgpt",
+        "OPENAI_API_KEY": "sk-canary-value",
+        "tokens": {"id_token": "nested-canary"},
+    }
+)
 CONFIG = """
 model = "m1"
 [model_providers.x]

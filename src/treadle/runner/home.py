@@ -28,6 +28,8 @@ REQUIRED_FILES: dict[str, tuple[str, ...]] = {
 """What a profile cannot do without; other profiles need what their secret names."""
 
 _SECRET_WORDS = ("key", "token", "secret", "password", "authorization", "credential")
+_PUBLIC_AUTH_FIELDS = frozenset({"auth_mode", "last_refresh", "account_id"})
+"""Fields of auth.json whose values are ordinary words or dates: redacting them would hide those."""
 _MIN_SECRET_CHARS = 6
 
 
@@ -117,8 +119,9 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str) and len(value) >= _MIN_SECRET_CHARS:
         yield value
     elif isinstance(value, dict):
-        for member in cast("dict[str, Any]", value).values():
-            yield from _texts(member)
+        for name, member in cast("dict[str, Any]", value).items():
+            if name not in _PUBLIC_AUTH_FIELDS:
+                yield from _texts(member)
     elif isinstance(value, list):
         for entry in cast("list[Any]", value):
             yield from _texts(entry)

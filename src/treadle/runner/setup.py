@@ -18,6 +18,7 @@ from treadle.runner.session import Plan
 SPOOL_FOLDER = ".treadle-runner"
 DEFAULT_ROLLOUT_FOLDER = "sessions"
 _OURS = ("TREADLE_", "AGENTRUN_")
+_PATH_ENDINGS = ("_HOME", "_FILE", "_DIR")
 _PRIVATE_WORDS = ("TOKEN", "SECRET", "PASSWORD")
 
 
@@ -61,7 +62,11 @@ class Setup:
 
     def own_secrets(self) -> list[str]:
         """Values of the runner's own settings that must not be told."""
-        values = [self._options.env[name] for name in self._options.env if _is_private(name)]
+        values = [
+            value
+            for name, value in self._options.env.items()
+            if _is_private(name) and not name.endswith(_PATH_ENDINGS)
+        ]
         return [*values, self._options.token] if self._options.token else values
 
     def plan(self, home: AgentHome) -> Plan:
