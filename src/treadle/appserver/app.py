@@ -14,7 +14,7 @@ from treadle.appserver.session import Session
 from treadle.engine.services.feed import Feed
 from treadle.kit.tasks import TaskScope
 from treadle.wire.rpc.lanes import Lanes
-from treadle.wire.rpc.peer import Peer
+from treadle.wire.rpc.peer import OUTBOX_LIMIT_BYTES, Peer
 from treadle.wire.transport.channel import Channel
 
 ANSWER_SECONDS = 5.0
@@ -71,7 +71,7 @@ class AppServer:
         connection closes, so that the end of its turns can still be heard.
         """
         number = next(self._numbers)
-        peer = Peer(channel)
+        peer = Peer(channel, limit_bytes=None if last else OUTBOX_LIMIT_BYTES)
         session = Session(number, peer, TaskScope(f"connection {number}"))
         self._sessions.add(session)
         self._services.subscriptions.add(session)

@@ -19,6 +19,9 @@ class Services:
     config: ConfigService
     subscriptions: Subscriptions
     home: str
+    installation_id: str
+    host: str
+    """The machine's name, as clients show it."""
     protocol_version: str
     product: str
     """Name and version of this program, such as `treadle/0.1.0`."""

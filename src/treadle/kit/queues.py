@@ -72,14 +72,15 @@ class Mailbox(Generic[T]):
 class Outbox:
     """Encoded messages on their way to one peer.
 
-    Droppable messages (deltas) are refused once `bound_bytes` are waiting; everything else always
-    enters, since replies, server requests and the end of a turn may never be lost. `room` lets a
-    producer wait for the slow side instead of losing what it says.
+    Two marks: past `room_bytes` a producer should wait (`room`) for the slow side; past
+    `drop_bytes` droppable messages (deltas) are refused. Everything else always enters, since
+    replies, server requests and the end of a turn may never be lost.
     """
 
-    def __init__(self, bound_bytes: int) -> None:
-        """Let droppable messages in while fewer than `bound_bytes` wait."""
-        self._bound = bound_bytes
+    def __init__(self, room_bytes: int, drop_bytes: int | None = None) -> None:
+        """Set the two marks; without the second one, both are the same."""
+        self._bound = room_bytes
+        self._drop_at = drop_bytes or room_bytes
         self._parts: list[bytes] = []
         self._size = 0
         self._in_flight = 0
@@ -103,7 +104,7 @@ class Outbox:
         """Queue one framed message; False when it was dropped or the outbox is closed."""
         if self._closed:
             return False
-        if droppable and self.waiting_bytes >= self._bound:
+        if droppable and self.waiting_bytes >= self._drop_at:
             self.dropped += 1
             return False
         self._parts.append(message)

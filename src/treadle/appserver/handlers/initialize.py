@@ -1,6 +1,6 @@
 """`initialize`: the handshake."""
 
-import platform
+import os
 
 from treadle.appserver.context import Context
 from treadle.wire.protocol.errors import invalid_request
@@ -23,23 +23,33 @@ async def initialize(context: Context, params: InitializeParams) -> InitializeRe
     session.originator = client.name
     # Clients read the protocol version after the first slash; ours stands where the references
     # name the terminal.
-    system = f"{platform.system()} {platform.release()}; {platform.machine()}"
+    machine = os.uname()
+    system = f"{machine.sysname} {machine.release}; {machine.machine}"
     session.user_agent = (
         f"{client.name}/{services.protocol_version} ({system}) {services.product} "
         f"({client.name}; {client.version})"
     )
-    context.afterwards(lambda: _warn(context))
+    context.afterwards(lambda: _greet(context))
     return InitializeResult(
         user_agent=session.user_agent,
         codex_home=services.home,
         platform_family="unix",
-        platform_os=platform.system().lower(),
+        platform_os=machine.sysname.lower(),
     )
 
 
-def _warn(context: Context) -> None:
-    for warning in context.services.config.warnings():
-        context.services.subscriptions.notify(context.session, "configWarning", warning)
+def _greet(context: Context) -> None:
+    """What every client hears first: remote control, which there is none of, then warnings."""
+    services = context.services
+    remote = {
+        "status": "disabled",
+        "serverName": services.host,
+        "installationId": services.installation_id,
+        "environmentId": None,
+    }
+    services.subscriptions.notify(context.session, "remoteControl/status/changed", remote)
+    for warning in services.config.warnings():
+        services.subscriptions.notify(context.session, "configWarning", warning)
 
 
 def _is_header_value(text: str) -> bool:

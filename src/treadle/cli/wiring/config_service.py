@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from treadle.config.edit import ConfigWriteError, Edit, write_config
 from treadle.config.errors import ConfigError, ConfigProblem, TextPosition, TextRange
 from treadle.config.load import ConfigStore
 from treadle.config.read_view import read_view, requirements_view
@@ -29,6 +28,8 @@ class StoreConfigService:
         self, edits: list[tuple[str, Any, str]], file_path: str | None, expected: str | None
     ) -> dict[str, Any]:
         """Change the user's file."""
+        from treadle.config.edit import ConfigWriteError, Edit, write_config
+
         changes = [Edit(key, value, strategy) for key, value, strategy in edits]  # pyright: ignore[reportArgumentType] - the strategy was checked when it was decoded
         try:
             outcome = write_config(

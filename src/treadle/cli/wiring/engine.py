@@ -1,8 +1,7 @@
 """Puts one engine together: the place where store, model, tools and sandbox are chosen."""
 
 import os
-import pwd
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,17 @@ from treadle.appserver.app import AppServer
 from treadle.appserver.context import Services
 from treadle.appserver.subscriptions import Subscriptions
 from treadle.cli.wiring.config_service import StoreConfigService
-from treadle.cli.wiring.models import ModelClients
-from treadle.cli.wiring.planner import ConfigPlanner
-from treadle.cli.wiring.toolset import Toolset
+from treadle.cli.wiring.late_planner import LatePlanner
 from treadle.cli.wiring.version import PRODUCT, PROTOCOL_VERSION, VERSION
 from treadle.config.load import ConfigStore, read_installation_id
-from treadle.config.settings import StoreSettings
-from treadle.engine.sandbox.launch_plan import Sandbox
-from treadle.engine.sandbox.select import ContainerIsSandbox, ProbedSandbox
+from treadle.config.settings import Config
+from treadle.engine.agent.turn_report import TurnJournal
 from treadle.engine.services.feed import Feed
+from treadle.engine.services.planning import Planner
 from treadle.engine.services.threads import Threads
 from treadle.engine.services.turns import Turns
 from treadle.engine.store.memory import InMemoryThreadStore
 from treadle.engine.store.thread_store import ThreadStore
-from treadle.engine.tools.turn_diff import TurnDiff
 from treadle.kit.clock import Clock, SystemClock
 
 
@@ -38,12 +34,12 @@ class Engine:
 
     app: AppServer
     services: Services
-    models: ModelClients
+    planner: LatePlanner
 
     async def close(self) -> None:
         """Close threads, store and connections; idempotent."""
         await self.app.shutdown()
-        await self.models.close()
+        await self.planner.close()
 
 
 def build_engine(
@@ -60,11 +56,17 @@ def build_engine(
     home = config.home
     _check_home(config)
     feed = Feed()
-    models = ModelClients(read_installation_id(home), record_to)
-    planner = ConfigPlanner(config, models, Toolset(_shell()), _sandbox_chooser(config))
-    settings = config.startup().store
+    installation_id = read_installation_id(home)
+
+    def plan_late() -> tuple[Planner, Callable[[], Awaitable[None]]]:
+        from treadle.cli.wiring.planner import make_planner
+
+        return make_planner(config, installation_id, record_to)
+
+    planner = LatePlanner(plan_late)
+    started = config.startup()
     threads = Threads(
-        _store(settings, home, clock),
+        _store(started, clock),
         InMemoryThreadStore(clock),
         planner,
         feed,
@@ -74,14 +76,16 @@ def build_engine(
     )
     services = Services(
         threads=threads,
-        turns=Turns(threads, feed, clock, TurnDiff),
+        turns=Turns(threads, feed, clock, _journal),
         config=StoreConfigService(config, []),
         subscriptions=Subscriptions(clock),
         home=str(home),
+        installation_id=installation_id,
+        host=os.uname().nodename or "localhost",
         protocol_version=PROTOCOL_VERSION,
         product=PRODUCT,
     )
-    return Engine(AppServer(services, feed), services, models)
+    return Engine(AppServer(services, feed), services, planner)
 
 
 def _check_home(config: ConfigStore) -> None:
@@ -99,28 +103,15 @@ def _check_home(config: ConfigStore) -> None:
         raise HomeMissing(f"cannot make the home folder {home}: {error.strerror}") from error
 
 
-def _store(settings: StoreSettings, home: Path, clock: Clock) -> ThreadStore:
-    if settings.kind == "in_memory":
+def _store(config: Config, clock: Clock) -> ThreadStore:
+    if config.store.kind == "in_memory":
         return InMemoryThreadStore(clock)
     from treadle.engine.store.local.store import LocalThreadStore
 
-    return LocalThreadStore(home, clock)
+    return LocalThreadStore(config.home, clock, default_provider=config.model.provider.id)
 
 
-def _sandbox_chooser(config: ConfigStore) -> Callable[[str], Sandbox]:
-    """Probed once per process; `none` is the operator's word that a container is the sandbox."""
-    probed = ProbedSandbox(config.environment.get("PATH") or "/usr/bin:/bin")
-    container = ContainerIsSandbox()
-    return lambda choice: container if choice == "none" else probed
+def _journal(cwd: str) -> TurnJournal:
+    from treadle.engine.tools.turn_diff import TurnDiff
 
-
-def _shell() -> str:
-    """The user's shell where it is a POSIX one that the tools know, else bash or sh."""
-    try:
-        named = pwd.getpwuid(os.getuid()).pw_shell
-    except KeyError:
-        named = ""
-    for candidate in (named, "/bin/bash", "/bin/sh"):
-        if Path(candidate).name in ("bash", "zsh", "sh") and Path(candidate).exists():
-            return candidate
-    return "/bin/sh"
+    return TurnDiff(cwd)

@@ -4,7 +4,9 @@ Reads the configuration of the moment for each thread, picks the provider's clie
 The only place where settings of configuration become settings of a thread.
 """
 
-from collections.abc import Callable, Mapping
+import os
+import pwd
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,42 @@ from treadle.domain.policy import Settings, sandbox_from_mode
 from treadle.engine.agent.agent_thread import ModelTraits
 from treadle.engine.model import catalog
 from treadle.engine.sandbox.launch_plan import Sandbox
+from treadle.engine.sandbox.select import ContainerIsSandbox, ProbedSandbox
 from treadle.engine.services.planning import Overrides, PlanRejected, ThreadPlan
 from treadle.engine.tools.command_env import (
     CommandIdentity,
     ShellEnvironmentPolicy,
     command_environment,
 )
+
+
+def make_planner(
+    config: ConfigStore, installation_id: str | None, record_to: Path | None
+) -> tuple["ConfigPlanner", Callable[[], Awaitable[None]]]:
+    """A planner over `config`, and what closes the model clients it makes."""
+    models = ModelClients(installation_id, record_to)
+    planner = ConfigPlanner(config, models, Toolset(_shell()), _sandbox_chooser(config))
+    return planner, models.close
+
+
+def _sandbox_chooser(config: ConfigStore) -> "SandboxFor":
+    """Probed once per process; `none` is the operator's word that a container is the sandbox."""
+    probed = ProbedSandbox(config.environment.get("PATH") or "/usr/bin:/bin")
+    container = ContainerIsSandbox()
+    return lambda choice: container if choice == "none" else probed
+
+
+def _shell() -> str:
+    """The user's shell where it is a POSIX one that the tools know, else bash or sh."""
+    try:
+        named = pwd.getpwuid(os.getuid()).pw_shell
+    except KeyError:
+        named = ""
+    for candidate in (named, "/bin/bash", "/bin/sh"):
+        if Path(candidate).name in ("bash", "zsh", "sh") and Path(candidate).exists():
+            return candidate
+    return "/bin/sh"
+
 
 SandboxFor = Callable[[str], Sandbox]
 """The sandbox for a configured backend choice; probed once per process."""

@@ -7,7 +7,6 @@ models were trained on them. Only what changed is told again, so that the prefix
 
 from dataclasses import dataclass
 from typing import Any
-from xml.sax.saxutils import escape
 
 from treadle.domain.items import (
     ImageInput,
@@ -24,6 +23,12 @@ from treadle.domain.policy import (
     Settings,
     WorkspaceWrite,
 )
+
+
+def escape(text: str) -> str:
+    """`text` fit for the XML-like frames (the library's own escape loads half of the network)."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
 
 BASE_INSTRUCTIONS = """\
 You are an agent that works in a person's workspace through tools. Take the task to its end: look

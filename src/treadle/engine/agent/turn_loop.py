@@ -38,6 +38,9 @@ logger = logging.getLogger(__name__)
 CLEANUP_SECONDS = 4.8
 """An interrupted turn is settled within five seconds, tools and all."""
 
+SLICE_EVENTS = 512
+"""Events read between two looks at the watchers: about 100 KB of deltas on the wire."""
+
 LoadImages = Callable[[list[UserInput]], dict[str, str]]
 OnStatus = Callable[[TurnStatus], None]
 
@@ -208,14 +211,19 @@ class TurnLoop:
         async with aclosing(thread.model.stream(self._request())) as stream:
             async for events in stream:
                 if not self._retried(events):
-                    reader.read(events)
+                    await self._take(reader, events)
                 elif reader.called:
                     # Its tools have run: go on from their outputs, never run them again.
                     return
                 else:
                     reader.void()
-                if reader.completed is None:
-                    await thread.announcer.room()
+
+    async def _take(self, reader: ResponseReader, events: list[ModelEvent]) -> None:
+        """Read a batch in slices, so that a slow reader holds the stream up before it drowns."""
+        for begin in range(0, len(events), SLICE_EVENTS):
+            reader.read(events[begin : begin + SLICE_EVENTS])
+            if reader.completed is None:
+                await self._thread.announcer.room()
 
     def _retried(self, events: list[ModelEvent]) -> bool:
         retries = [event for event in events if isinstance(event, Retrying)]

@@ -1,7 +1,5 @@
 """Local images of an input, read into data URLs for the model."""
 
-import base64
-import mimetypes
 from pathlib import Path
 
 from treadle.domain.items import LocalImageInput, UserInput
@@ -16,6 +14,9 @@ def load_images(content: list[UserInput]) -> dict[str, str]:
 
 
 def _load(path: str) -> str:
+    import base64
+    import mimetypes
+
     kind = mimetypes.guess_type(path)[0] or "image/png"
     try:
         file = Path(path)

@@ -4,7 +4,6 @@ Reads the few plain files that say so. Anything unusual (no repository, a detach
 file) gives less information, never an error.
 """
 
-import configparser
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +65,8 @@ def _resolve(git: Path, name: str) -> str | None:
 
 
 def _origin(git: Path) -> str | None:
+    import configparser
+
     parser = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True)
     try:
         text = (_common(git) / "config").read_text(encoding="utf-8", errors="replace")

@@ -18,8 +18,13 @@ from treadle.wire.transport.channel import Channel, ChannelClosed
 
 logger = logging.getLogger(__name__)
 
-OUTBOX_BYTES = 1 << 20
-"""Past this many waiting bytes deltas are dropped; the model stream waits for room before that."""
+ROOM_BYTES = 1 << 20
+"""Past this many waiting bytes a model's stream waits for the reader."""
+DROP_BYTES = 16 << 20
+"""Past this many deltas are dropped: the reader was waited for, and did not come."""
+
+OUTBOX_LIMIT_BYTES = 64 << 20
+"""Past this many waiting bytes a connection among others is ended, as it does not read."""
 
 OnMessage = Callable[[jsonrpc.Message], None]
 
@@ -27,10 +32,24 @@ OnMessage = Callable[[jsonrpc.Message], None]
 class Peer:
     """The other side of one channel."""
 
-    def __init__(self, channel: Channel, *, outbox_bytes: int = OUTBOX_BYTES) -> None:
-        """Speak over `channel`; nothing happens before `run`."""
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        room_bytes: int = ROOM_BYTES,
+        drop_bytes: int = DROP_BYTES,
+        limit_bytes: int | None = None,
+    ) -> None:
+        """Speak over `channel`; nothing happens before `run`.
+
+        With `limit_bytes` the connection ends once more than that waits for a peer that does not
+        read; without, what may not be lost waits for as long as the peer likes.
+        """
         self._channel = channel
-        self.outbox = Outbox(outbox_bytes)
+        self.outbox = Outbox(room_bytes, drop_bytes)
+        self._limit_bytes = limit_bytes
+        self.overrun = False
+        """Whether the connection was ended because its peer did not read."""
         self._tasks = TaskScope("peer")
 
     async def run(self, on_message: OnMessage) -> None:
@@ -58,14 +77,24 @@ class Peer:
 
     def reply(self, raw_id: bytes, result: Any) -> None:
         """Answer a request with a result."""
-        self.outbox.put(jsonrpc.encode_result(raw_id, result))
+        self._put(jsonrpc.encode_result(raw_id, result))
 
     def refuse(self, raw_id: bytes, error: RpcError) -> None:
         """Answer a request with an error."""
-        self.outbox.put(jsonrpc.encode_error(raw_id, error.code, error.message, error.data))
+        self._put(jsonrpc.encode_error(raw_id, error.code, error.message, error.data))
 
     def send(self, frame: bytes, *, droppable: bool = False) -> bool:
         """Queue an encoded notification or request; False when it was dropped."""
+        return self._put(frame, droppable=droppable)
+
+    def _put(self, frame: bytes, *, droppable: bool = False) -> bool:
+        # What waited before this frame counts: one long reply to a quick reader is no lag.
+        lag_bytes = self.outbox.waiting_bytes
+        if self._limit_bytes is not None and lag_bytes > self._limit_bytes and not self.overrun:
+            self.overrun = True
+            logger.warning("disconnecting a client that left %d bytes unread", lag_bytes)
+            self.outbox.close()
+            self._tasks.start(self._channel.close(), "overrun")
         return self.outbox.put(frame, droppable=droppable)
 
     async def close(self, seconds: float = 2.0) -> None:
