@@ -3,6 +3,7 @@
 Pure functions, shared by flags, requests that write and the search for a key's place in a file.
 """
 
+import difflib
 import json
 import re
 import tomllib
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from treadle.config.errors import FlagError
+from treadle.config.feature_names import FEATURE_NAMES
 
 _BARE = re.compile(r"[^.\"'\s]+(?:[ \t]+[^.\"'\s]+)*")
 _QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'")
@@ -108,16 +110,26 @@ def flags_table(
     """The session layer of a command line: every `-c`, `--enable` and `--disable` in order.
 
     Raises:
-        FlagError: one of the `-c` texts cannot be read.
+        FlagError: one of the `-c` texts cannot be read, or no feature has such a name.
     """
     table: dict[str, Any] = {}
     for text in overrides:
         table = merge(table, parse_flag(text))
+    enable, disable = tuple(enable), tuple(disable)
+    _check_features((*enable, *disable))
     for name in enable:
         table = merge(table, {"features": {name: True}})
     for name in disable:
         table = merge(table, {"features": {name: False}})
     return table
+
+
+def _check_features(names: Iterable[str]) -> None:
+    for name in names:
+        if name not in FEATURE_NAMES:
+            close = difflib.get_close_matches(name, FEATURE_NAMES, 1)
+            advice = f"; did you mean `{close[0]}`?" if close else ""
+            raise FlagError(f"there is no feature `{name}`{advice}")
 
 
 def dotted_table(values: Mapping[str, Any]) -> dict[str, Any]:

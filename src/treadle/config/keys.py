@@ -6,6 +6,7 @@ Names and types are those of existing configuration files. Pure data.
 
 from typing import cast
 
+from treadle.config.feature_names import FEATURE_NAMES
 from treadle.config.schema import (
     Anything,
     Either,
@@ -241,6 +242,8 @@ class _Features:
         for name, item in cast("dict[str, object]", value).items():
             if not isinstance(item, (bool, dict)):
                 raise FeatureFault(key, mismatch(item, "a boolean", key).reason, name)
+            if name not in FEATURE_NAMES:
+                unknown.append((*key, name))
 
 
 class FeatureFault(ValueFault):
