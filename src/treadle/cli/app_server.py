@@ -1,4 +1,4 @@
-"""`treadle app-server`: hosts agent threads over stdio or a websocket."""
+"""`treadle app-server`: hosts agent threads over stdio, a websocket or a unix socket."""
 
 import argparse
 import asyncio
@@ -7,10 +7,12 @@ import signal
 import sys
 
 from treadle.cli.config_flags import add_config_flags, open_config
-from treadle.cli.listen import BadListen, Listen, parse_listen
+from treadle.cli.listen import BadListen, Listen, NoTransport, parse_listen
 from treadle.cli.wiring.engine import Engine, HomeMissing, build_engine
 from treadle.cli.wiring.loop import run_loop
+from treadle.cli.ws_auth import BadAuth, add_auth_flags, make_authenticator
 from treadle.config.load import ConfigStore
+from treadle.wire.transport.bearer import Authenticator
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -20,9 +22,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--listen",
         default="stdio://",
         metavar="URL",
-        help="stdio:// (default) or ws://IP:PORT",
+        help="stdio:// (default), unix://, unix:///PATH or ws://IP:PORT",
     )
     parser.add_argument("--stdio", action="store_true", help="the same as --listen stdio://")
+    add_auth_flags(parser)
     add_config_flags(parser)
     return parser
 
@@ -35,25 +38,26 @@ def run(arguments: list[str]) -> int:
     )
     try:
         listen = parse_listen("stdio://" if options.stdio else options.listen)
-    except BadListen as error:
+        authenticator = make_authenticator(options, listen)
+    except (BadListen, BadAuth) as error:
         print(f"treadle: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, NoTransport | BadAuth) else 2
     config = open_config(options)
     if config is None:
         return 1
-    return run_loop(_serve(config, listen))
+    return run_loop(_serve(config, listen, authenticator))
 
 
-async def _serve(config: ConfigStore, listen: Listen) -> int:
+async def _serve(config: ConfigStore, listen: Listen, authenticator: Authenticator | None) -> int:
     try:
         engine = build_engine(config)
     except HomeMissing as error:
         print(f"treadle: {error}", file=sys.stderr)
         return 1
-    if listen.scheme == "ws":
+    if listen.scheme != "stdio":
         from treadle.cli.listen_ws import serve_websocket
 
-        return await serve_websocket(engine, listen)
+        return await serve_websocket(engine, listen, authenticator)
     return await _serve_stdio(engine)
 
 
