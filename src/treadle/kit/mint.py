@@ -2,7 +2,6 @@
 
 import os
 import time
-import uuid
 
 _last_millis = 0
 _counter = 0
@@ -25,4 +24,5 @@ def new_id() -> str:
     _last_millis = millis
     value = (millis & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | _counter << 64
     value |= 0b10 << 62 | int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)
-    return str(uuid.UUID(int=value))
+    digits = f"{value:032x}"
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
