@@ -143,11 +143,11 @@ def test_a_bad_flag_stops_start_up(lab: Lab, flag: str) -> None:
 
 
 def test_flags_take_toml_values_and_bare_words() -> None:
-    table = flags_table(["a.b=[1, 2]", "model=gpt-x"], ["one"], ["two"])
+    table = flags_table(["a.b=[1, 2]", "model=gpt-x"], ["hooks"], ["apps"])
     assert table == {
         "a": {"b": [1, 2]},
         "model": "gpt-x",
-        "features": {"one": True, "two": False},
+        "features": {"hooks": True, "apps": False},
     }
 
 
@@ -277,13 +277,13 @@ def test_requirements_clamp_and_say_so(lab: Lab) -> None:
     lab.system(
         "requirements",
         'allowed_approval_policies = ["on-request"]\nallowed_sandbox_modes = ["read-only"]\n'
-        "[features]\nx = false\n",
+        "[features]\ngoals = false\n",
     )
-    lab.user('approval_policy = "never"\n[features]\nx = true\n' + lab.trust())
+    lab.user('approval_policy = "never"\n[features]\ngoals = true\n' + lab.trust())
     config = lab.store().snapshot(str(lab.work))
     assert config.safety.approval_policy == "on-request"
     assert config.safety.sandbox == ReadOnly()
-    assert config.features == {"x": False}
+    assert config.features == {"goals": False}
     (problem,) = config.problems
     assert "`approval_policy`" in problem.summary
     assert "requirements.toml" in problem.summary
@@ -329,3 +329,17 @@ def test_threads_close_at_once_unless_configured(lab: Lab) -> None:
     lab.user('thread_unload_delay_secs = 60\nexperimental_thread_store = {type="in_memory",id="x"}')
     store = lab.store().snapshot().store
     assert (store.unload_delay_seconds, store.kind, store.id) == (60, "in_memory", "x")
+
+
+def test_a_flag_for_a_feature_that_does_not_exist_is_refused_with_the_nearest_name():
+    with pytest.raises(FlagError, match=r"`goal`; did you mean `goals`\?"):
+        flags_table((), enable=["goal"])
+    with pytest.raises(FlagError, match=r"no feature `zzzz`$"):
+        flags_table((), disable=["zzzz"])
+
+
+def test_an_unknown_feature_in_a_file_is_a_warning_that_names_it(lab: Lab):
+    lab.user("[features]\ngoals = true\nno_such = true\n")
+    (problem,) = lab.store().problems
+    assert "`features.no_such`" in problem.summary
+    assert "goals" not in problem.summary
