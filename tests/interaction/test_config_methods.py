@@ -1,0 +1,143 @@
+import pytest
+
+from support.app_lab import AppLab, Kind
+from treadle.wire.protocol.errors import INVALID_REQUEST, RpcError
+
+BOTH = pytest.mark.parametrize("kind", ["memory", "stdio"])
+
+
+def edit(key: str, value: object, strategy: str = "replace") -> dict[str, object]:
+    return {"keyPath": key, "value": value, "mergeStrategy": strategy}
+
+
+@BOTH
+async def test_the_configuration_in_force_is_read_with_its_origins(tmp_path, kind: Kind):
+    async with AppLab(tmp_path, kind) as lab:
+        client = await lab.connect()
+        result = await client.call("config/read", {"includeLayers": True})
+        assert result.config["model"] == "mock-model"
+        assert result.config["approval_policy"] == "never"
+        origin = result.origins["model"]["name"]
+        assert origin["file"] == str(lab.home / "config.toml")
+        assert result.layers
+
+
+@BOTH
+async def test_a_written_value_is_read_back_and_stands_in_the_file(tmp_path, kind: Kind):
+    async with AppLab(tmp_path, kind) as lab:
+        client = await lab.connect()
+        written = await client.request("config/value/write", edit("model", "new-model"))
+        assert written["status"] == "ok"
+        assert (await client.request("config/read", {}))["config"]["model"] == "new-model"
+        text = (lab.home / "config.toml").read_text()
+        assert 'model = "new-model"' in text
+        assert "mock-model" not in text
+        assert "[model_providers.mock_provider]" in text
+        session = await client.request("thread/start", {})
+        assert session["model"] == "new-model"
+
+
+async def test_several_changes_are_made_together(tmp_path):
+    async with AppLab(tmp_path, "memory") as lab:
+        client = await lab.connect()
+        changes = [edit("model", "a-model"), edit("approval_policy", "on-request")]
+        await client.request("config/batchWrite", {"edits": changes})
+        config = (await client.request("config/read", {}))["config"]
+        assert (config["model"], config["approval_policy"]) == ("a-model", "on-request")
+
+
+async def test_a_change_that_is_refused_changes_nothing(tmp_path):
+    async with AppLab(tmp_path, "memory") as lab:
+        client = await lab.connect()
+        before = (lab.home / "config.toml").read_text()
+        changes = [edit("model", "a-model"), edit("approval_policy", "whenever")]
+        with pytest.raises(RpcError) as raised:
+            await client.request("config/batchWrite", {"edits": changes})
+        assert raised.value.code == INVALID_REQUEST
+        assert raised.value.data == {"config_write_error_code": "configValidationError"}
+        assert (lab.home / "config.toml").read_text() == before
+
+
+async def test_a_write_on_an_old_version_is_a_conflict(tmp_path):
+    async with AppLab(tmp_path, "memory") as lab:
+        client = await lab.connect()
+        first = await client.request("config/value/write", edit("model", "one"))
+        await client.request("config/value/write", edit("model", "two"))
+        late = {**edit("model", "three"), "expectedVersion": first["version"]}
+        with pytest.raises(RpcError) as raised:
+            await client.request("config/value/write", late)
+        assert raised.value.data == {"config_write_error_code": "configVersionConflict"}
+        assert (await client.request("config/read", {}))["config"]["model"] == "two"
+
+
+async def test_writes_that_come_together_all_happen(tmp_path):
+    """They share one lane, so none works on a file that another one is changing."""
+    async with AppLab(tmp_path, "memory") as lab:
+        client = await lab.connect()
+        frames: list[bytes] = []
+        for number in range(20):
+            key = f"model_providers.p{number}.name"
+            frames.append(
+                b'{"id":"w%d","method":"config/value/write","params":'
+                b'{"keyPath":"%b","value":"n","mergeStrategy":"upsert"}}' % (number, key.encode())
+            )
+        await client.tap.send(frames)
+        answers = await client.tap.until_answered([f"w{number}" for number in range(20)])
+        assert [a for a in answers.values() if "error" in a] == []
+        providers = (await client.request("config/read", {}))["config"]["model_providers"]
+        assert {f"p{number}" for number in range(20)} <= set(providers)
+
+
+@pytest.mark.parametrize("value", ["overwrite", 7])
+async def test_a_merge_strategy_that_does_not_exist_is_refused(tmp_path, value: object):
+    async with AppLab(tmp_path, "memory") as lab:
+        client = await lab.connect()
+        wrong = {"keyPath": "model", "value": "x", "mergeStrategy": value}
+        with pytest.raises(RpcError, match=r"^Invalid request: ") as raised:
+            await client.request("config/value/write", wrong)
+        assert raised.value.code == INVALID_REQUEST
+
+
+async def test_requirements_are_null_without_an_administrator(tmp_path):
+    async with AppLab(tmp_path, "memory") as lab:
+        client = await lab.connect()
+        for params in (None, {}):
+            result = await client.request("configRequirements/read", params)
+            assert result["requirements"] is None
+        with pytest.raises(RpcError, match="expected unit"):
+            await client.request("configRequirements/read", {"unasked": 1})
+
+
+async def test_models_are_paged(tmp_path):
+    async with AppLab(tmp_path, "memory") as lab:
+        client = await lab.connect()
+        everything = await client.call("model/list", {})
+        assert len(everything.data) > 1
+        assert everything.next_cursor is None
+        got: list[str] = []
+        cursor = None
+        while True:
+            page = await client.call("model/list", {"limit": 1, "cursor": cursor})
+            got += [model["id"] for model in page.data]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert got == [model["id"] for model in everything.data]
+        with pytest.raises(RpcError, match="invalid cursor: x"):
+            await client.request("model/list", {"cursor": "x"})
+
+
+async def test_hidden_models_are_listed_on_request_only(tmp_path):
+    async with AppLab(tmp_path, "memory") as lab:
+        client = await lab.connect()
+        shown = {m["id"] for m in (await client.request("model/list", {}))["data"]}
+        every = (await client.request("model/list", {"includeHidden": True}))["data"]
+        assert shown == {m["id"] for m in every if not m["hidden"]}
+
+
+@pytest.mark.parametrize("params", [None, {}, {"refreshToken": False}])
+async def test_a_provider_of_ones_own_needs_no_account(tmp_path, params):
+    async with AppLab(tmp_path, "memory") as lab:
+        client = await lab.connect()
+        result = await client.call("account/read", params)
+        assert (result.account, result.requires_openai_auth) == (None, False)
