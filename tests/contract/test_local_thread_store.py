@@ -504,3 +504,90 @@ async def test_a_turn_costs_the_event_loop_little(store: LocalThreadStore) -> No
             writer.append([record])
         await writer.flush()
     assert (clock.monotonic() - began) / len(turns) < 0.005, "about 0.15 ms on an idle machine"
+
+
+async def thread_in(store: LocalThreadStore, **fields: Any) -> str:
+    created = a_thread(**fields)
+    writer = await store.create(created)
+    writer.append([created, *a_turn("words")])
+    await writer.close()
+    return created.thread_id
+
+
+async def test_deleting_leaves_nothing_of_a_thread_on_disk(store: LocalThreadStore, tmp_path: Path):
+    gone, kept = await thread_in(store), await thread_in(store)
+    for thread_id in (gone, kept):
+        await store.update(thread_id, ThreadPatch(name="name of it"))
+    await store.delete(gone)
+    left = [path for path in tmp_path.rglob("*.jsonl") if gone in path.read_text() + path.name]
+    assert left == []
+    assert (await store.read(kept)).name == "name of it"
+
+
+async def test_a_log_that_others_build_upon_is_not_deleted(store: LocalThreadStore, tmp_path: Path):
+    source = await thread_in(store)
+    path = Path((await store.read(source)).path or "")
+    fork = str(uuid.uuid4())
+    base = {
+        "thread_id": source,
+        "end_ordinal_exclusive": len(path.read_text().splitlines()),
+        "end_byte_offset": path.stat().st_size,
+    }
+    head = {"id": fork, "cwd": "/", "forked_from_id": source, "history_base": base}
+    file = path.with_name(f"rollout-2025-01-02T03-04-06-{fork}.jsonl")
+    file.write_text(line("session_meta", **head, history_mode="paginated"))
+    with pytest.raises(WriterConflict, match="forked history still references it"):
+        await store.delete(source)
+    assert path.exists()
+    await store.delete(fork)
+    await store.delete(source)
+    assert list(tmp_path.rglob("rollout-*")) == []
+
+
+async def test_an_adopted_log_is_continued_where_it_lies(store: LocalThreadStore, tmp_path: Path):
+    elsewhere = tmp_path / "elsewhere"
+    thread_id, path = foreign(elsewhere, "from elsewhere")
+    assert await store.adopt(str(path)) == thread_id
+    before = path.read_text()
+    writer, _ = await store.open(thread_id)
+    writer.append(a_turn("more"))
+    await writer.flush()
+    assert (await store.update(thread_id, ThreadPatch(memory_mode="disabled"))).path == str(path)
+    assert path.read_text().startswith(before)
+    assert len(path.read_text()) > len(before)
+    assert (await store.list_threads(ThreadQuery())).threads == []
+    await writer.close()
+    with pytest.raises(ThreadNotFound):
+        await store.read(thread_id)
+
+
+async def test_an_adopted_log_of_the_home_is_that_thread(store: LocalThreadStore):
+    thread_id = await thread_in(store)
+    path = (await store.read(thread_id)).path or ""
+    assert await store.adopt(path) == thread_id
+    assert (await store.list_threads(ThreadQuery())).threads[0].thread_id == thread_id
+
+
+async def test_there_is_nothing_to_adopt_at_an_empty_place(store: LocalThreadStore, tmp_path: Path):
+    with pytest.raises(ThreadNotFound):
+        await store.adopt(str(tmp_path / "nothing.jsonl"))
+
+
+async def test_spawn_edges_outlive_the_store_and_filter_lists(tmp_path: Path):
+    first = LocalThreadStore(tmp_path, SystemClock())
+    root, child, grandchild = [await thread_in(first) for _ in range(3)]
+    await first.link(root, child)
+    await first.link(child, grandchild)
+    await first.close()
+    second = LocalThreadStore(tmp_path, SystemClock())
+    page = await second.list_threads(ThreadQuery(ancestor_thread_id=root))
+    assert {info.thread_id for info in page.threads} == {child, grandchild}
+    page = await second.list_threads(ThreadQuery(parent_thread_id=root))
+    assert [info.thread_id for info in page.threads] == [child]
+    await second.close()
+
+
+async def test_a_search_passes_over_files_that_lack_the_words(store: LocalThreadStore):
+    thread_id = await thread_in(store)
+    assert not await store.may_mention(thread_id, "zebra")
+    assert await store.may_mention(thread_id, "WORDS")

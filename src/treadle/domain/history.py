@@ -128,6 +128,29 @@ def latest_settings(records: Iterable[ThreadRecord]) -> Settings | None:
     return latest
 
 
+def told_settings(records: Iterable[ThreadRecord]) -> Settings | None:
+    """The settings that the model was last told of: those a turn ran under."""
+    told: Settings | None = None
+    for record in records:
+        if isinstance(record, TurnContext):
+            told = record.settings
+    return told
+
+
+def count_from(records: Iterable[ThreadRecord], turn_id: str) -> int:
+    """How many turns a log has from this one on, itself included; 0 when it is not there."""
+    started = [record.turn_id for record in records if isinstance(record, TurnStarted)]
+    return len(started) - started.index(turn_id) if turn_id in started else 0
+
+
+def drop_turns(records: list[ThreadRecord], num_turns: int) -> list[ThreadRecord]:
+    """The log without its last turns, and without what came after their beginning."""
+    starts = [at for at, record in enumerate(records) if isinstance(record, TurnStarted)]
+    if num_turns < 1 or not starts:
+        return records
+    return records[: starts[max(0, len(starts) - num_turns)]]
+
+
 def latest_usage(records: Iterable[ThreadRecord]) -> ThreadTokenUsage | None:
     """The token counts last recorded; None before the first."""
     latest: ThreadTokenUsage | None = None

@@ -1,7 +1,8 @@
 """Storage records: the facts a thread's log consists of, in Treadle's own neutral form.
 
 A store keeps records in order and gives them back; codecs translate them to and from file formats
-of others. What records mean (turns, titles, model context) is decided in `domain.history` and above.
+of others. What records mean (turns, titles, model context) is decided in `domain.history` and
+above.
 """
 
 from typing import Any
@@ -106,6 +107,12 @@ class TurnEnded(Record, tag="turn_ended", kw_only=True):
     duration_ms: int | None = None
 
 
+class TurnsDropped(Record, tag="turns_dropped", kw_only=True):
+    """The last turns were taken back: what is read later has none of their records."""
+
+    num_turns: int
+
+
 class Foreign(Record, tag="foreign", kw_only=True):
     """A line of another program that Treadle keeps and does not interpret."""
 
@@ -123,5 +130,6 @@ ThreadRecord = (
     | UsageRecorded
     | ContextReplaced
     | TurnEnded
+    | TurnsDropped
     | Foreign
 )

@@ -16,6 +16,7 @@ from treadle.domain.records import (
     ThreadCreated,
     ThreadRecord,
     TurnEnded,
+    TurnsDropped,
     TurnStarted,
     UsageRecorded,
 )
@@ -304,6 +305,72 @@ class ThreadStoreContract(abc.ABC):
         writer, records = await store.open(thread_id)
         assert records == before
         await writer.close()
+        await store.close()
+
+    async def test_a_deleted_thread_is_gone(self, tmp_path: Any) -> None:
+        """Active or archived, with its name and its edges; others stay."""
+        store = self.make_store(tmp_path)
+        kept, gone, archived = [await self.stored(store, word) for word in ("a", "b", "c")]
+        await store.update(gone, ThreadPatch(name="secret"))
+        await store.link(kept, gone)
+        await store.archive(archived)
+        for thread_id in (gone, archived):
+            await store.delete(thread_id)
+            assert await _fails(store.read(thread_id), ThreadNotFound)
+            assert await _fails(store.delete(thread_id), ThreadNotFound)
+        assert await all_pages(store) == [[kept]]
+        assert await all_pages(store, archived=True) == [[]]
+        assert await store.descendants(kept) == []
+        await store.close()
+
+    async def test_a_thread_in_use_is_not_deleted(self, tmp_path: Any) -> None:
+        """Its writer goes on undisturbed."""
+        store = self.make_store(tmp_path)
+        thread_id = await self.stored(store)
+        writer, _ = await store.open(thread_id)
+        assert await _fails(store.delete(thread_id), WriterConflict)
+        writer.append(a_turn("more"))
+        await writer.close()
+        assert len(await store.read_records(thread_id)) == 1 + 2 * len(a_turn("x"))
+        await store.close()
+
+    async def test_descendants_come_level_by_level(self, tmp_path: Any) -> None:
+        """By links and by heads alike, whether stored or not, each once."""
+        store = self.make_store(tmp_path)
+        root = await self.stored(store, "root")
+        child = await self.stored(store, "child", parent_thread_id=root)
+        missing = new_id()
+        grandchild = await self.stored(store, "grandchild")
+        await store.link(root, missing)
+        await store.link(missing, grandchild)
+        await store.link(grandchild, root)
+        assert await store.descendants(root) == [*sorted((child, missing)), grandchild]
+        assert await store.descendants(child) == []
+        await store.close()
+
+    async def test_dropped_turns_are_not_read_again(self, tmp_path: Any) -> None:
+        """What came after their beginning goes with them; what follows the drop stays."""
+        store = self.make_store(tmp_path)
+        created = a_thread()
+        writer = await store.create(created)
+        first, last = a_turn("one"), a_turn("four")
+        writer.append([created, *first, *a_turn("two"), *a_turn("three")])
+        writer.append([TurnsDropped(num_turns=2), *last])
+        await writer.close()
+        expected = [created, *first, *last]
+        assert await store.read_records(created.thread_id) == expected
+        writer, records = await store.open(created.thread_id)
+        assert records == expected
+        await writer.close()
+        await store.close()
+
+    async def test_what_is_mentioned_is_never_denied(self, tmp_path: Any) -> None:
+        """In any case, in any script, quoted or not."""
+        store = self.make_store(tmp_path)
+        thread_id = await self.stored(store, 'A Zebra, a "\u00fcber" <tag>')
+        for text in ("zebra", "ZEBRA", "\u00fcBER", '"', "<tag>"):
+            assert await store.may_mention(thread_id, text), text
+        assert await _fails(store.may_mention(new_id(), "x"), ThreadNotFound)
         await store.close()
 
 

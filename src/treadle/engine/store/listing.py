@@ -4,7 +4,7 @@ Owns the cursor's text form and the filter rules; where the rows come from is a 
 Times are whole milliseconds here, so that a cursor's text names a row exactly.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import msgspec
@@ -145,6 +145,18 @@ def descendants(threads: Iterable[ThreadInfo], ancestor_id: str) -> set[str]:
                 todo.append(child)
     found.discard(ancestor_id)
     return found
+
+
+def levels(thread_id: str, children_of: Callable[[str], Iterable[str]]) -> list[str]:
+    """All threads below one, level by level, each once even where edges run in a circle."""
+    found: dict[str, None] = {}
+    todo = [thread_id]
+    for parent in todo:
+        for child in children_of(parent):
+            if child not in found and child != thread_id:
+                found[child] = None
+                todo.append(child)
+    return list(found)
 
 
 def _matches(info: ThreadInfo, query: ThreadQuery, family: set[str] | None) -> bool:

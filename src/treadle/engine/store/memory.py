@@ -9,8 +9,8 @@ from collections import Counter
 import msgspec
 
 from treadle.domain import history
-from treadle.domain.records import ThreadCreated, ThreadRecord
-from treadle.engine.store.listing import page_of
+from treadle.domain.records import ThreadCreated, ThreadRecord, TurnsDropped
+from treadle.engine.store.listing import levels, page_of
 from treadle.engine.store.metadata import apply_patch, fresh_info
 from treadle.engine.store.thread_store import (
     StorageFailed,
@@ -21,6 +21,7 @@ from treadle.engine.store.thread_store import (
     ThreadPatch,
     ThreadQuery,
     ThreadWriter,
+    Unsupported,
     WriterConflict,
 )
 from treadle.kit.clock import Clock
@@ -77,6 +78,7 @@ class InMemoryThreadStore:
         self.calls: Counter[str] = Counter()
         self._clock = clock
         self._logs: dict[str, _Log] = {}
+        self._parents: dict[str, str] = {}
 
     @property
     def has_files(self) -> bool:
@@ -150,6 +152,40 @@ class InMemoryThreadStore:
         log.info.updated_at = self._clock.now()
         return msgspec.structs.replace(log.info)
 
+    async def delete(self, thread_id: str) -> None:
+        """Forget a thread; raises ThreadNotFound, WriterConflict while it is open."""
+        self.calls["delete"] += 1
+        if self._stored(thread_id).writer is not None:
+            raise WriterConflict(f"thread {thread_id} already has an active writer")
+        del self._logs[thread_id]
+        edges = self._parents.items()
+        self._parents = {c: p for c, p in edges if thread_id not in (c, p)}
+
+    async def adopt(self, path: str) -> str:
+        """There are no files here."""
+        raise Unsupported(f"threads in memory have no files; {path} cannot be opened")
+
+    async def link(self, parent_id: str, child_id: str) -> None:
+        """Remember a spawn edge."""
+        self.calls["link"] += 1
+        self._parents[child_id] = parent_id
+
+    async def descendants(self, thread_id: str) -> list[str]:
+        """All threads below this one, level by level."""
+        edges = {
+            log.info.thread_id: log.info.created.parent_thread_id for log in self._logs.values()
+        } | self._parents
+        children: dict[str, list[str]] = {}
+        for child, parent in edges.items():
+            children.setdefault(parent or "", []).append(child)
+        return levels(thread_id, lambda parent: sorted(children.get(parent, ())))
+
+    async def may_mention(self, thread_id: str, text: str) -> bool:
+        """Always: reading is as quick as looking."""
+        del text
+        self._stored(thread_id)
+        return True
+
     async def close(self) -> None:
         """Release all writers; what is stored stays readable. Idempotent."""
         self.calls["close_store"] += 1
@@ -163,7 +199,11 @@ class InMemoryThreadStore:
             return
         if not log.records and not isinstance(records[0], ThreadCreated):
             log.records.append(log.info.created)
-        log.records.extend(records)
+        for record in records:
+            if isinstance(record, TurnsDropped):
+                log.records = history.drop_turns(log.records, record.num_turns)
+            else:
+                log.records.append(record)
         log.info.updated_at = max(log.info.updated_at, records[-1].at or self._clock.now())
         if not log.info.preview and not log.patched_preview:
             log.info.preview = history.preview(records)

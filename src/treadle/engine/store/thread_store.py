@@ -174,7 +174,11 @@ class ThreadStore(Protocol):
         ...
 
     async def read_records(self, thread_id: str) -> list[ThreadRecord]:
-        """The whole log without taking ownership; raises ThreadNotFound, StorageFailed."""
+        """The whole log without taking ownership; raises ThreadNotFound, StorageFailed.
+
+        Turns that a `TurnsDropped` took back are left out here and in `open`, and so is the record
+        of that.
+        """
         ...
 
     async def list_threads(self, query: ThreadQuery) -> ThreadPage:
@@ -191,6 +195,42 @@ class ThreadStore(Protocol):
 
     async def unarchive(self, thread_id: str) -> ThreadInfo:
         """Bring it back; raises ThreadNotFound when it is not archived."""
+        ...
+
+    async def delete(self, thread_id: str) -> None:
+        """Remove a thread for good, archived or not: log, metadata, name, spawn edges.
+
+        Raises:
+            ThreadNotFound: nothing is stored under this id.
+            WriterConflict: somebody writes it, or another log builds upon it; nothing is removed.
+        """
+        ...
+
+    async def adopt(self, path: str) -> str:
+        """Make a log that lies elsewhere known by its id, while this store lives; returns the id.
+
+        The log is continued where it lies and is in no list. A fork needs no more of a store than
+        this and `create`: it is a thread of its own whose log begins with a copy of the records.
+
+        Raises:
+            ThreadNotFound: there is no log at this path.
+            Unsupported: the store has no files.
+        """
+        ...
+
+    async def link(self, parent_id: str, child_id: str) -> None:
+        """Remember that a thread spawned another; neither has to be stored, a child has one parent.
+
+        A child whose `ThreadCreated` names its parent needs no link.
+        """
+        ...
+
+    async def descendants(self, thread_id: str) -> list[str]:
+        """All threads that this one spawned, and theirs, level by level; stored or not."""
+        ...
+
+    async def may_mention(self, thread_id: str, text: str) -> bool:
+        """Whether the log may contain `text` in any case; False only when it certainly does not."""
         ...
 
     async def close(self) -> None:

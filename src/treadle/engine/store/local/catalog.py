@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from treadle.engine.store.listing import check_query, cut_page
+from treadle.engine.store.listing import check_query, cut_page, levels
+from treadle.engine.store.local.file_heads import history_base
 from treadle.engine.store.local.folder_watch import FileFacts, FolderWatch
 from treadle.engine.store.local.head_scan import Head, scan_head
 from treadle.engine.store.local.rollout_files import (
     ARCHIVED,
     SESSIONS,
     dated_path,
+    head_of,
     parse_name,
     private_folder,
 )
@@ -128,6 +130,41 @@ class Catalog:
         for path in moved:
             os.utime(path)
         return self.find(thread_id)
+
+    def delete(self, thread_id: str) -> None:
+        """Remove a thread's files and all that is known of it; see `ThreadStore.delete`."""
+        self.find(thread_id)
+        self._sync()  # a fork may have come since
+        for fork in self._index.forks_of(thread_id):
+            base = history_base(head_of(Path(fork.path or "")))
+            if base is not None and base.thread_id == thread_id:
+                raise WriterConflict(
+                    f"cannot delete thread {thread_id}: forked history still references it; "
+                    f"delete thread {fork.thread_id} first"
+                )
+        paths = self._index.paths_of(thread_id)
+        try:
+            for path in paths:
+                Path(self._full(path)).unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageFailed(f"cannot delete thread {thread_id}: {error.strerror}") from error
+        finally:
+            self._drop([path for path in paths if not os.path.exists(self._full(path))])
+        self._names.remove(thread_id)
+        with self._index.writing():
+            self._index.unlink(thread_id)
+
+    def link(self, parent_id: str, child_id: str) -> None:
+        """Remember that a thread spawned another."""
+        with self._index.writing():
+            self._index.link(parent_id, child_id)
+
+    def descendants(self, thread_id: str) -> list[str]:
+        """All threads below this one, level by level."""
+        if not self._exists():
+            return []
+        self._sync()
+        return levels(thread_id, self._index.children)
 
     def close(self) -> None:
         """Release the index; idempotent."""

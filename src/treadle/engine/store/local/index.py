@@ -51,12 +51,22 @@ CREATE TABLE IF NOT EXISTS files (
     thread_id TEXT
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_thread ON files (thread_id);
+CREATE TABLE IF NOT EXISTS spawn_edges (
+    child_id TEXT PRIMARY KEY,
+    parent_id TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_spawner ON spawn_edges (parent_id);
 """
 _COLUMNS = "thread_id, path, archived, created_at, updated_at, recency_at, preview, name, facts"
 _FAMILY = """thread_id IN (WITH RECURSIVE family(id) AS (
-    SELECT thread_id FROM threads WHERE parent_id = ?
-    UNION SELECT thread_id FROM threads JOIN family ON parent_id = family.id
-) SELECT id FROM family)"""
+    SELECT ?
+    UNION SELECT thread_id FROM threads JOIN family ON threads.parent_id = family.id
+    UNION SELECT child_id FROM spawn_edges JOIN family ON spawn_edges.parent_id = family.id
+) SELECT id FROM family LIMIT -1 OFFSET 1)"""
+
+
+_CHILDREN = """(parent_id = ? OR thread_id IN (
+    SELECT child_id FROM spawn_edges WHERE parent_id = ?))"""
 
 
 class _Facts(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -120,6 +130,32 @@ class Index:
         """Files known to hold parts of a thread."""
         query = "SELECT path FROM files WHERE thread_id = ?"
         return sorted(row[0] for row in self._rows(query, thread_id))
+
+    def forks_of(self, thread_id: str) -> list[ThreadInfo]:
+        """Threads that say they were forked from this one."""
+        statement = (
+            f"SELECT {_COLUMNS} FROM threads"
+            " WHERE json_extract(CAST(facts AS TEXT), '$.created.forked_from_id') = ?"
+        )
+        return [self._info(row) for row in self._rows(statement, thread_id)]
+
+    def link(self, parent_id: str, child_id: str) -> None:
+        """Remember a spawn edge; a child has one parent."""
+        statement = "INSERT OR REPLACE INTO spawn_edges VALUES (?, ?)"
+        self._db.execute(statement, (child_id, parent_id))
+
+    def unlink(self, thread_id: str) -> None:
+        """Forget all spawn edges of a thread."""
+        statement = "DELETE FROM spawn_edges WHERE child_id = ? OR parent_id = ?"
+        self._db.execute(statement, (thread_id, thread_id))
+
+    def children(self, thread_id: str) -> list[str]:
+        """Threads that this one spawned, as heads or edges tell, in the order of their ids."""
+        query = (
+            "SELECT thread_id FROM threads WHERE parent_id = ?"
+            " UNION SELECT child_id FROM spawn_edges WHERE parent_id = ? ORDER BY 1"
+        )
+        return [row[0] for row in self._rows(query, thread_id, thread_id)]
 
     def unsaid(self) -> list[str]:
         """Files of threads in which no user has said anything yet."""
@@ -279,8 +315,8 @@ def _family(query: ThreadQuery) -> tuple[list[str], list[Any]]:
         where.append(f"thread_id NOT IN ({_marks(query.excluded_ids)})")
         values += query.excluded_ids
     if query.parent_thread_id:
-        where.append("parent_id = ?")
-        values.append(query.parent_thread_id)
+        where.append(_CHILDREN)
+        values += [query.parent_thread_id, query.parent_thread_id]
     if query.ancestor_thread_id:
         where.append(_FAMILY)
         values.append(query.ancestor_thread_id)

@@ -19,6 +19,7 @@ from treadle.domain.records import (
     ThreadRecord,
     TurnContext,
     TurnEnded,
+    TurnsDropped,
     TurnStarted,
     UsageRecorded,
 )
@@ -159,6 +160,10 @@ def _error(error: TurnError) -> Json:
     return entry
 
 
+def _dropped(record: TurnsDropped, _thread_id: str) -> Spelt:
+    return "event_msg", {"type": "thread_rolled_back", "num_turns": record.num_turns}, {}
+
+
 def _foreign(record: Foreign, _thread_id: str) -> Spelt:
     return record.type, record.payload, {}
 
@@ -175,6 +180,7 @@ _WRITERS = cast(
         UsageRecorded: _usage,
         ContextReplaced: _replaced,
         TurnEnded: _ended,
+        TurnsDropped: _dropped,
         Foreign: _foreign,
     },
 )

@@ -141,6 +141,18 @@ def lineage(home: Path, path: Path) -> list[bytes]:
     return [line for part in parts for line in part]
 
 
+def mentions(path: Path, text: str) -> bool:
+    """Whether a file's bytes may hold `text` in any case; True when bytes alone cannot tell.
+
+    Programs differ in how they escape what is not plain ASCII, and a log may begin in another file.
+    """
+    plain = text.isascii() and text.isprintable() and not set(text) & set('"\\/<>&')
+    if not plain or path.suffix == ".zst" or history_base(head_of(path)) is not None:
+        return True
+    with open_stream(path) as stream:
+        return text.lower().encode() in stream.read().lower()
+
+
 def private_folder(folder: Path) -> None:
     """Make a folder and those above it that are missing, for this user alone."""
     try:

@@ -5,6 +5,7 @@ before a thread's first append. Blocking work runs in one worker thread.
 """
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,9 +14,16 @@ from typing import TypeVar
 from treadle.domain.records import ThreadCreated, ThreadRecord
 from treadle.engine.store.local.catalog import Catalog
 from treadle.engine.store.local.codec import LineReader
+from treadle.engine.store.local.head_scan import scan_head
 from treadle.engine.store.local.ownership import Lease, acquire
-from treadle.engine.store.local.rollout_files import lineage, new_path, unpack
+from treadle.engine.store.local.rollout_files import (
+    lineage,
+    mentions,
+    new_path,
+    unpack,
+)
 from treadle.engine.store.local.writer import LocalThreadWriter, Target
+from treadle.engine.store.metadata import apply_patch, fresh_info
 from treadle.engine.store.thread_store import (
     StorageFailed,
     ThreadInfo,
@@ -52,6 +60,8 @@ class LocalThreadStore:
         self._writers: dict[str, LocalThreadWriter] = {}
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="treadle-store")
         self._catalog = Catalog(home, clock, default_provider)
+        self._outside: dict[str, ThreadInfo] = {}
+        """Threads whose logs lie elsewhere, by the files that were adopted."""
         self._closed = False
 
     @property
@@ -112,7 +122,7 @@ class LocalThreadStore:
     async def read(self, thread_id: str) -> ThreadInfo:
         """Metadata of a stored thread, archived ones included; raises ThreadNotFound."""
         self._show(thread_id)
-        return await self._run(lambda: self._catalog.find(thread_id))
+        return await self._run(lambda: self._find(thread_id))
 
     async def read_records(self, thread_id: str) -> list[ThreadRecord]:
         """The whole log without taking ownership; raises ThreadNotFound, StorageFailed."""
@@ -130,6 +140,10 @@ class LocalThreadStore:
     async def update(self, thread_id: str, patch: ThreadPatch) -> ThreadInfo:
         """Change metadata; raises ThreadNotFound when nothing is stored under this id."""
         self._show(thread_id)
+        outside = self._outside.get(thread_id)
+        if outside is not None:
+            self._outside[thread_id] = changed = apply_patch(outside, patch)
+            return changed
         return await self._run(lambda: self._catalog.update(thread_id, patch))
 
     async def archive(self, thread_id: str) -> None:
@@ -141,6 +155,29 @@ class LocalThreadStore:
     async def unarchive(self, thread_id: str) -> ThreadInfo:
         """Move the files back to their dated folder; raises ThreadNotFound."""
         return await self._run(lambda: self._exclusively(thread_id, self._catalog.unarchive))
+
+    async def delete(self, thread_id: str) -> None:
+        """Remove files, metadata, name and edges; see `ThreadStore.delete`."""
+        if thread_id in self._writers:
+            raise WriterConflict(f"thread {thread_id} is open here; close it before deleting")
+        await self._run(lambda: self._exclusively(thread_id, self._catalog.delete))
+
+    async def adopt(self, path: str) -> str:
+        """Make a rollout file known, wherever it lies; see `ThreadStore.adopt`."""
+        return await self._run(lambda: self._adopt(os.path.abspath(path)))
+
+    async def link(self, parent_id: str, child_id: str) -> None:
+        """Remember a spawn edge; see `ThreadStore.link`."""
+        await self._run(lambda: self._catalog.link(parent_id, child_id))
+
+    async def descendants(self, thread_id: str) -> list[str]:
+        """All threads below this one; see `ThreadStore.descendants`."""
+        return await self._run(lambda: self._catalog.descendants(thread_id))
+
+    async def may_mention(self, thread_id: str, text: str) -> bool:
+        """Look through the raw file; raises ThreadNotFound."""
+        self._show(thread_id)
+        return await self._run(lambda: mentions(Path(self._find(thread_id).path or ""), text))
 
     async def close(self) -> None:
         """Flush and release everything; idempotent."""
@@ -167,8 +204,28 @@ class LocalThreadStore:
             writer.write_out()
 
     def _check_active(self, thread_id: str) -> None:
-        if self._catalog.find(thread_id).archived:
+        if self._find(thread_id).archived:
             raise ThreadIsArchived(thread_id)
+
+    def _find(self, thread_id: str) -> ThreadInfo:
+        return self._outside.get(thread_id) or self._catalog.find(thread_id)
+
+    def _adopt(self, path: str) -> str:
+        if not os.path.isfile(path):
+            raise ThreadNotFound(path)
+        head = scan_head(self._home, path)
+        if head is None:
+            raise StorageFailed(f"rollout at {path} has no readable head")
+        thread_id = head.created.thread_id
+        try:
+            known = self._catalog.find(thread_id).path
+        except ThreadNotFound:
+            known = None
+        if known is None or not os.path.samefile(known, path):
+            info = fresh_info(head.created, os.stat(path).st_mtime, path)
+            info.preview, info.model, info.effort = head.preview, head.model, head.effort
+            self._outside[thread_id] = info
+        return thread_id
 
     def _lease(self, thread_id: str) -> Lease:
         return acquire(self._home, thread_id, self._clock)
@@ -184,9 +241,10 @@ class LocalThreadStore:
     def _forget(self, writer: LocalThreadWriter) -> None:
         if self._writers.get(writer.thread_id) is writer:
             del self._writers[writer.thread_id]
+            self._outside.pop(writer.thread_id, None)
 
     def _load(self, thread_id: str) -> tuple[Path, LineReader]:
-        path = Path(self._catalog.find(thread_id).path or "")
+        path = Path(self._find(thread_id).path or "")
         reader = LineReader()
         reader.feed(lineage(self._home, path))
         if not any(isinstance(record, ThreadCreated) for record in reader.records[:1]):

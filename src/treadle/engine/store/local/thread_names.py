@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from treadle.engine.store.local.rollout_files import Appender
+from treadle.engine.store.thread_store import StorageFailed
 from treadle.kit.clock import Clock, iso_millis
 
 FILE = "session_index.jsonl"
@@ -55,6 +56,23 @@ class ThreadNames:
         finally:
             file.close()
         self._names[thread_id] = name or None
+
+    def remove(self, thread_id: str) -> None:
+        """Take every line of a thread out of the file; raises StorageFailed."""
+        self._names.pop(thread_id, None)
+        mark = thread_id.encode()
+        try:
+            lines = self._path.read_bytes().splitlines(keepends=True)
+            kept = [line for line in lines if mark not in line]
+            if len(kept) == len(lines):
+                return
+            scratch = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+            scratch.write_bytes(b"".join(kept))
+            scratch.replace(self._path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StorageFailed(f"cannot write {self._path}: {error.strerror}") from error
 
     def _read(self) -> dict[str, str | None]:
         names: dict[str, str | None] = {}
