@@ -31,7 +31,7 @@ WITHOUT_LANE = {
 
 
 def names(kind: str, version: str) -> set[str]:
-    return set((HERE / "data" / f"{kind}_{version}.txt").read_text().split())
+    return set((HERE / "names" / f"{kind}_{version}.txt").read_text().split())
 
 
 @pytest.mark.parametrize("version", ["0.129.0", "0.169.0"])
