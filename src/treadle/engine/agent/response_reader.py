@@ -31,8 +31,14 @@ from treadle.engine.model.model_client import (
 )
 from treadle.kit.mint import new_id
 
+_NAMELESS = "?"
 _SUMMARY = "item/reasoning/summaryTextDelta"
 _RAW = "item/reasoning/textDelta"
+
+
+def _key(item_id: str | None, kind: str | None) -> str:
+    """What an open item is known by: its id, or its kind where the provider sends no ids."""
+    return str(item_id) if item_id else f"{_NAMELESS}{kind}"
 
 
 class ResponseReader:
@@ -50,7 +56,7 @@ class ResponseReader:
         self._runs = runs
         self._report = report
         self._open: dict[str, ThreadItem] = {}
-        """Streaming items by the provider's id."""
+        """Streaming items by `_key`."""
         self._texts: dict[str, list[str]] = {}
         self._message_key: str | None = None
         self._held: list[dict[str, Any]] = []
@@ -71,7 +77,7 @@ class ResponseReader:
                 self._other(event)
 
     def _text(self, event: OutputTextDelta) -> None:
-        key = event.item_id or self._message_key or ""
+        key = event.item_id or self._message_key or _key(None, "message")
         item = self._open.get(key)
         if item is None:
             item = self._begin_message(key, None)
@@ -123,7 +129,7 @@ class ResponseReader:
             )
 
     def _added(self, item: dict[str, Any]) -> None:
-        key = str(item.get("id") or "")
+        key = _key(item.get("id"), item.get("type"))
         match item.get("type"):
             case "message":
                 self._begin_message(key, item.get("phase"))
@@ -135,7 +141,7 @@ class ResponseReader:
                 return
 
     def _done(self, item: dict[str, Any]) -> None:
-        key = str(item.get("id") or "")
+        key = _key(item.get("id"), item.get("type"))
         match item.get("type"):
             case "message":
                 self._message_done(key, item)
@@ -178,10 +184,11 @@ class ResponseReader:
         self._texts[key] = []
         return self._begin(key, AgentMessage(id=self._item_id(key), text="", phase=phase))
 
-    def _reasoning(self, key: str | None) -> ThreadItem:
-        known = self._open.get(key or "")
+    def _reasoning(self, item_id: str | None) -> ThreadItem:
+        key = _key(item_id, "reasoning")
+        known = self._open.get(key)
         if known is None:
-            known = self._begin(key or "", Reasoning(id=self._item_id(key)))
+            known = self._begin(key, Reasoning(id=self._item_id(key)))
         return known
 
     def _begin(self, key: str, item: ThreadItem) -> ThreadItem:
@@ -189,7 +196,8 @@ class ResponseReader:
         self._report.started(item)
         return item
 
-    def _item_id(self, wanted: str | None) -> str:
+    def _item_id(self, key: str) -> str:
+        wanted = None if key.startswith(_NAMELESS) else key
         return self._state.unique_item_id(wanted, f"msg_{new_id()}")
 
     def _delta(self, item_id: str, delta: str, channel: str, index: int | None) -> None:
