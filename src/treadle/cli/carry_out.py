@@ -20,6 +20,7 @@ from treadle.cli.signals import StopSignals
 from treadle.kit.processes import ChildProcess, spawn
 from treadle.kit.tasks import TaskScope
 from treadle.runner.manager_client import ManagerClient, ManagerError, ManagerUnreachable
+from treadle.runner.manager_types import ResultEnvelope
 
 RUNNER_SECONDS = 20.0
 """How long the runner may take to end once its run has ended."""
@@ -50,10 +51,10 @@ class CarriedOut:
         token_file: Path | None,
         task: Task,
         *,
-        before_result: Callable[[], None] = lambda: None,
+        show_result: Callable[[ResultEnvelope], None],
     ) -> None:
-        """Use `run`; `before_result` prints what belongs between the events and the result."""
-        self._before_result = before_result
+        """Use `run`; `show_result` prints what the run came to, after its events."""
+        self._show_result = show_result
         self._client = client
         self._url = url
         self._token_file = token_file
@@ -76,12 +77,18 @@ class CarriedOut:
         scope.start(self._interrupt(signals, run_id), "interrupt")
         quitting = scope.start(signals.second.wait(), "quit")
         try:
-            await asyncio.wait({following, quitting}, return_when=asyncio.FIRST_COMPLETED)
-            if quitting.done():
-                return 130
-            await asyncio.wait({reaping}, timeout=RUNNER_SECONDS)
+            for awaited, seconds in ((following, None), (reaping, RUNNER_SECONDS)):
+                await asyncio.wait(
+                    {awaited, quitting}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+                )
+                if quitting.done():
+                    complain(f"quit; run {run_id} is left as it is")
+                    return 130
             await asyncio.wait({errors}, timeout=1)
             return await self._result(run_id, command_id)
+        except (ManagerError, ManagerUnreachable) as error:
+            complain(str(error))
+            return 1
         finally:
             await runner.stop()
             await scope.close()
@@ -114,8 +121,11 @@ class CarriedOut:
         return await spawn(argv, env=self._task.env)
 
     async def _follow(self, run_id: str) -> None:
-        async for event in self._client.follow(run_id):
-            self._progress.show(event.type, event.payload)
+        try:
+            async for event in self._client.follow(run_id):
+                self._progress.show(event.type, event.payload)
+        except (ManagerError, ManagerUnreachable) as error:
+            complain(f"the run's events cannot be read any more: {error}")
 
     async def _reap(self, runner: ChildProcess, following: asyncio.Task[None]) -> None:
         """Wait for the runner; a runner that died alone must not leave us waiting for events."""
@@ -127,15 +137,39 @@ class CarriedOut:
     async def _interrupt(self, signals: StopSignals, run_id: str) -> None:
         await signals.first.wait()
         self._progress.line("·", "interrupting; once more quits", "dim")
-        await self._client.post_command(run_id, "interrupt", {"reason": "Ctrl-C"})
+        try:
+            await self._client.post_command(run_id, "interrupt", {"reason": "Ctrl-C"})
+        except (ManagerError, ManagerUnreachable) as error:
+            complain(f"not interrupted: {error}")
 
     async def _result(self, run_id: str, command_id: str) -> int:
         envelope = await self._client.result(run_id, command_id)
-        shown = msgspec.to_builtins(envelope)
-        self._before_result()
-        print()
-        print(json.dumps(shown, indent=2, ensure_ascii=False), flush=True)
-        return EXIT_CODES.get(envelope.terminal_status or "", NOT_RUN)
+        self._show_result(envelope)
+        code = EXIT_CODES.get(envelope.terminal_status or "", NOT_RUN)
+        if code == NOT_RUN:
+            complain(f"no runner finished run {run_id}; it waits at {self._url} for another one")
+        return code
+
+
+def show_envelope(envelope: ResultEnvelope) -> None:
+    """Print a result as JSON."""
+    print()
+    print(json.dumps(msgspec.to_builtins(envelope), indent=2, ensure_ascii=False), flush=True)
+
+
+def show_summary(envelope: ResultEnvelope) -> None:
+    """Print what a person wants to know of a result; the answer was printed with the events."""
+    lines = [("run", envelope.run_id), ("status", envelope.terminal_status or envelope.status)]
+    if envelope.failure is not None:
+        lines.append(("failure", envelope.failure_kind or ""))
+        lines.append(("message", envelope.failure_message or ""))
+        lines.append(("remedy", envelope.failure.remedy))
+    if envelope.session_ref.thread_id is not None:
+        lines.append(("thread", envelope.session_ref.thread_id))
+    if envelope.usage is not None:
+        lines.append(("tokens", str(envelope.usage.get("totalTokens", 0))))
+    print()
+    print("\n".join(f"{name:9}{value}" for name, value in lines), flush=True)
 
 
 async def _copy_errors(runner: ChildProcess) -> None:

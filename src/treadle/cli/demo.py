@@ -11,12 +11,16 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from treadle.cli.manager_files import ManagerFiles
 from treadle.cli.progress import complain
 from treadle.cli.signals import StopSignals
 from treadle.cli.wiring.loop import run_loop
 from treadle.config.load import read_environment
+
+if TYPE_CHECKING:
+    from treadle.runner.manager_types import ResultEnvelope
 
 PROMPT = "The tests of this project fail. Find out why, mend the code, and prove that they pass."
 DATA = Path(__file__).parent.parent / "demo"
@@ -59,8 +63,14 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         complain(f"cannot write to {data}: {error.strerror}; choose another folder with --data")
         return 1
-    shutil.copytree(DATA / "project", workspace, dirs_exist_ok=True)
+    for file in _sample_files():
+        shutil.copy(file, workspace)
     return run_loop(_show(home, workspace, data, serve=options.serve))
+
+
+def _sample_files() -> list[Path]:
+    """The sample's files; byte code that an installer left beside them is none of it."""
+    return sorted(file for file in (DATA / "project").iterdir() if file.is_file())
 
 
 def _make_home(data: Path, pace_ms: int) -> Path:
@@ -102,7 +112,7 @@ async def _show(home: Path, workspace: Path, data: Path, *, serve: bool) -> int:
             manager.url,
             manager.token_file,
             task,
-            before_result=_diff_shower(workspace),
+            show_result=_result_shower(workspace),
         ).run(signals)
         if serve and not signals.first.is_set():
             print(f"\nThe manager goes on serving at {manager.url} (Ctrl-C stops it).", flush=True)
@@ -124,16 +134,22 @@ def _sandbox_mode(search_path: str) -> str:
     return "danger-full-access"
 
 
-def _diff_shower(workspace: Path) -> Callable[[], None]:
-    """Shows what the agent changed, against the sample as it was."""
+def _result_shower(workspace: Path) -> Callable[["ResultEnvelope"], None]:
+    """Shows what the agent changed, against the sample as it was, and the result."""
+    from treadle.cli.carry_out import show_envelope
 
-    def show() -> None:
+    def show(envelope: "ResultEnvelope") -> None:
         print()
-        for before in sorted((DATA / "project").iterdir()):
+        for before in _sample_files():
             after = workspace / before.name
             old = before.read_text(encoding="utf-8").splitlines(keepends=True)
-            new = after.read_text(encoding="utf-8").splitlines(keepends=True)
+            new = (
+                after.read_text(encoding="utf-8").splitlines(keepends=True)
+                if after.exists()
+                else []
+            )
             diff = difflib.unified_diff(old, new, f"a/{before.name}", f"b/{before.name}")
             sys.stdout.writelines(diff)
+        show_envelope(envelope)
 
     return show

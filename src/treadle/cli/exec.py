@@ -1,6 +1,7 @@
 """`treadle exec`: runs one turn without a person and prints the answer."""
 
 import argparse
+import asyncio
 import json
 import logging
 import sys
@@ -17,7 +18,8 @@ from treadle.kit.tasks import TaskScope
 TURN_SECONDS = 24 * 3600.0
 """Longest silence between two events of a turn; the model's own idle deadline is far shorter."""
 
-EXIT_CODES = {"completed": 0, "failed": 1, "interrupted": 130}
+INTERRUPTED = 130
+EXIT_CODES = {"completed": 0, "failed": 1, "interrupted": INTERRUPTED}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -45,6 +47,9 @@ def run(arguments: list[str]) -> int:
     """Run the turn; exit code 0 completed, 1 failed, 2 misused, 130 interrupted."""
     options = build_parser().parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    if not options.cd.is_dir():
+        complain(f"{options.cd.absolute()} is no folder; name the one to work in with --cd")
+        return 2
     config = open_config(options)
     if config is None:
         return 2
@@ -69,14 +74,29 @@ async def _exec(options: argparse.Namespace, config: ConfigStore, prompt: str) -
         except RpcError as error:
             complain(error.message)
             return 1
+    return INTERRUPTED if turn is None else _show(turn, options.output_last_message)
+
+
+def _show(turn: dict[str, Any], file: Path | None) -> int:
+    """Print the answer, or why there is none; the exit code."""
     answer = _answer(turn)
     if turn["status"] == "failed":
-        complain(str((turn.get("error") or {}).get("message", "the turn failed")))
+        failure: dict[str, Any] = turn.get("error") or {}
+        complain(str(failure.get("message", "the turn failed")))
     elif answer is not None:
-        print(answer)
-        if options.output_last_message is not None:
-            options.output_last_message.write_text(answer, encoding="utf-8")
+        print(answer, flush=True)
+        if file is not None and not _save(answer, file):
+            return 1
     return EXIT_CODES[turn["status"]]
+
+
+def _save(answer: str, file: Path) -> bool:
+    try:
+        file.write_text(answer, encoding="utf-8")
+    except OSError as error:
+        complain(f"cannot write the answer to {file}: {error.strerror}; it is printed above")
+        return False
+    return True
 
 
 def _answer(turn: dict[str, Any]) -> str | None:
@@ -94,23 +114,29 @@ class _Turn:
 
     async def run(
         self, options: argparse.Namespace, prompt: str, signals: StopSignals
-    ) -> dict[str, Any]:
-        """Start it and wait for its end; the first stop signal interrupts it."""
+    ) -> dict[str, Any] | None:
+        """Start it and wait for its end: a first signal interrupts it, None after a second one."""
         client = self._client
         thread_id = await self._open_thread(options)
-        text = {"type": "text", "text": prompt, "text_elements": []}
+        text: dict[str, Any] = {"type": "text", "text": prompt, "text_elements": []}
         started = await client.request("turn/start", {"threadId": thread_id, "input": [text]})
         print(f"thread {thread_id}", file=sys.stderr)
         scope = TaskScope("exec")
         scope.start(self._interrupt(signals, thread_id, started["turn"]["id"]), "interrupt")
+        ending = scope.start(self._wait_end(thread_id), "events")
+        quitting = scope.start(signals.second.wait(), "quit")
         try:
-            while True:
-                event = await client.next_event(TURN_SECONDS)
-                if event.method == "turn/completed" and event.params["threadId"] == thread_id:
-                    return event.params["turn"]
-                _tell(event.method, event.params)
+            await asyncio.wait({ending, quitting}, return_when=asyncio.FIRST_COMPLETED)
+            return ending.result() if ending.done() else None
         finally:
             await scope.close()
+
+    async def _wait_end(self, thread_id: str) -> dict[str, Any]:
+        while True:
+            event = await self._client.next_event(TURN_SECONDS)
+            if event.method == "turn/completed" and event.params["threadId"] == thread_id:
+                return event.params["turn"]
+            _tell(event.method, event.params)
 
     async def _interrupt(self, signals: StopSignals, thread_id: str, turn_id: str) -> None:
         await signals.first.wait()

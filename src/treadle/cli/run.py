@@ -26,6 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--backend-profile", default="codex", metavar="NAME")
     parser.add_argument("--timeout-ms", type=int, default=600_000, help="longest silence of a turn")
+    parser.add_argument("--json", action="store_true", help="print the whole result as JSON")
     parser.add_argument("--data", type=Path, default=None, metavar="DIR", help="data folder")
     add_config_flags(parser)
     return parser
@@ -68,7 +69,7 @@ def _missing_provider(config: ConfigStore) -> str | None:
 
 
 async def _carry_out(options: argparse.Namespace, config: ConfigStore, workspace: Path) -> int:
-    from treadle.cli.carry_out import CarriedOut, Task
+    from treadle.cli.carry_out import CarriedOut, Task, show_envelope, show_summary
     from treadle.cli.manager import default_data
     from treadle.cli.open_manager import NoManager, open_manager
 
@@ -90,6 +91,12 @@ async def _carry_out(options: argparse.Namespace, config: ConfigStore, workspace
         timeout_ms=options.timeout_ms,
     )
     try:
-        return await CarriedOut(manager.client, manager.url, manager.token_file, task).run(signals)
+        return await CarriedOut(
+            manager.client,
+            manager.url,
+            manager.token_file,
+            task,
+            show_result=show_envelope if options.json else show_summary,
+        ).run(signals)
     finally:
         await manager.close()

@@ -1,6 +1,7 @@
 """`treadle runner`: claims runs and drives an app-server for each."""
 
 import argparse
+import asyncio
 import json
 import sys
 from collections.abc import Coroutine
@@ -12,11 +13,16 @@ from treadle.cli.manager_files import ManagerFiles
 from treadle.cli.signals import StopSignals
 from treadle.cli.wiring.loop import run_loop
 from treadle.config.load import read_environment
+from treadle.kit.tasks import TaskScope
 
 EXIT_CODES = {"completed": 0, "failed": 1, "blocked": 3, "cancelled": 4}
 """Exit code of a command that carried out a run, by the run's terminal status."""
 NOT_RUN = 5
-"""Exit code when no turn was run at all (lease held elsewhere, run already ended)."""
+"""Exit code when the run was not ours to end (lease held elsewhere or lost, nothing to do)."""
+STOPPED = 130
+"""Exit code after a stop signal."""
+LOST = frozenset({"lease-lost", "stale-epoch"})
+GIVE_BACK_SECONDS = 15.0
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -54,7 +60,14 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
 def run(arguments: list[str]) -> int:
     """Work; the exit code follows the run's terminal status."""
     options = build_parser().parse_args(arguments)
-    url, token = find_manager(options.manager_url, options.token_file, options.data)
+    try:
+        url, token = find_manager(options.manager_url, options.token_file, options.data)
+    except OSError as error:
+        print(
+            f"treadle runner: cannot read the token file {options.token_file}: {error.strerror}",
+            file=sys.stderr,
+        )
+        return 2
     if url is None:
         print(
             "treadle runner: no manager is known; start one with `treadle manager`, or name it "
@@ -68,7 +81,11 @@ def run(arguments: list[str]) -> int:
 def find_manager(
     url: str | None, token_file: Path | None, data: Path | None
 ) -> tuple[str | None, str | None]:
-    """Address and token of the manager to talk to: as given, else as the data folder says."""
+    """Address and token of the manager to talk to: as given, else as the data folder says.
+
+    Raises:
+        OSError: the token file that was given cannot be read.
+    """
     files = ManagerFiles(data or default_data())
     token = token_file.read_text(encoding="utf-8").strip() if token_file else files.read_token()
     return url or files.read_address(), token
@@ -110,12 +127,24 @@ async def _once(options: argparse.Namespace, shared: Any) -> int:
         claim_retry_interval_ms=options.claim_retry_interval_ms,
         one_shot=options.one_shot,
     )
+    signals = StopSignals()
+    scope = TaskScope("runner command")
+    working = scope.start(run_once(chosen), "run")
+    stopped = scope.start(signals.first.wait(), "stop signal")
     try:
-        result = await run_once(chosen)
+        await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            return STOPPED
+        result = working.result()
     except (ManagerError, ManagerUnreachable) as error:
         print(f"treadle runner: {error}", file=sys.stderr)
         return 1
+    finally:
+        # Cancelled, the attempt ends its agent and gives the run back.
+        await scope.close(GIVE_BACK_SECONDS)
     print(json.dumps(msgspec.to_builtins(result)), flush=True)
+    if result.stopped in LOST:
+        return NOT_RUN
     return EXIT_CODES.get(result.terminal_status or "", NOT_RUN)
 
 
