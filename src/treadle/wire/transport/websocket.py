@@ -16,7 +16,9 @@ from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as listen_tcp
 from websockets.asyncio.server import unix_serve as listen_unix
 from websockets.exceptions import ConnectionClosed, InvalidState
+from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 
 from treadle.kit.tasks import TaskScope
 from treadle.wire.transport.bearer import Authenticator
@@ -39,6 +41,17 @@ PROBES = ("/readyz", "/healthz")
 
 Serve = Callable[[Channel], Awaitable[None]]
 """Serves one connection to its end."""
+
+
+class _Connection(ServerConnection):
+    """The library's connection, safe to close more than once."""
+
+    async def close(
+        self, code: CloseCode | int = CloseCode.NORMAL_CLOSURE, reason: str = ""
+    ) -> None:
+        # The library aborts the transport again, which fails on Python 3.11 once that is gone.
+        if self.state is not State.CLOSED:
+            await super().close(code, reason)
 
 
 class WebsocketChannel:
@@ -125,7 +138,8 @@ class WebsocketChannel:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._connection.close(1001 if self._leaving else 1000)
         except TimeoutError:
-            self._connection.transport.abort()
+            if self._connection.state is not State.CLOSED:
+                self._connection.transport.abort()
         self._frames.clear()
         self._room.set()
         await self._tasks.close(1.0)
@@ -139,8 +153,10 @@ class WebsocketServer:
         serve: Serve,
         authenticator: Authenticator | None = None,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        stall_seconds: float = STALL_SECONDS,
     ) -> None:
         """Serve each connection with `serve`, after its client has shown its credentials."""
+        self._stall_seconds = stall_seconds
         self._serve = serve
         self._authenticator = authenticator
         self._max_message_bytes = max_message_bytes
@@ -160,6 +176,7 @@ class WebsocketServer:
             sock=listener,
             process_request=self._admit,
             compression=None,
+            create_connection=_Connection,
             max_size=self._max_message_bytes,
             ping_interval=PING_SECONDS,
             ping_timeout=PONG_SECONDS,
@@ -168,7 +185,7 @@ class WebsocketServer:
         )
 
     async def _handle(self, connection: ServerConnection) -> None:
-        channel = WebsocketChannel(connection)
+        channel = WebsocketChannel(connection, self._stall_seconds)
         self._channels.add(channel)
         try:
             await self._serve(channel)
