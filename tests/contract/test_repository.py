@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.postgres import DatabaseClock
 from treadle.control import rules
+from treadle.control.db.postgres import open_postgres
+from treadle.control.db.postgres_hints import Wakes
 from treadle.control.db.repository import (
     WORK_WAITING,
     Claimant,
@@ -47,8 +50,6 @@ from treadle.control.records import (
     RunRequest,
 )
 from treadle.kit.clock import ManualClock
-
-Opener = Callable[[], Awaitable[Repository]]
 
 
 class Plane:
@@ -102,18 +103,52 @@ def phase(name: str, command: Command | None = None, **payload: Any) -> NewEvent
     return NewEvent("backend_status", msgspec.Raw(body), command_id=command.id if command else None)
 
 
-async def open_on_sqlite(folder: Path, clock: ManualClock, rung: list[str]) -> Repository:
-    return await open_sqlite(folder / "manager.db", clock, rung.extend)
+class Setting:
+    """One kind of database, empty, with its clock; can be opened more than once."""
+
+    def __init__(self, open_: Callable[[Wakes], Awaitable[Repository]], clock: ManualClock) -> None:
+        self.open = open_
+        self.clock = clock
 
 
-IMPLEMENTATIONS = {"sqlite": open_on_sqlite}
+class Rung:
+    """Notes what was rung."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    def ring(self, run_ids: frozenset[str]) -> None:
+        self.ids += run_ids
+
+    def watched(self) -> frozenset[str]:
+        return frozenset()
 
 
-@pytest.fixture(params=sorted(IMPLEMENTATIONS))
-async def plane(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Plane]:
-    clock, rung = ManualClock(), list[str]()
-    repository = await IMPLEMENTATIONS[request.param](tmp_path, clock, rung)
-    yield Plane(repository, clock, rung)
+def on_sqlite(folder: Path) -> Iterator[Setting]:
+    clock = ManualClock()
+    yield Setting(lambda wakes: open_sqlite(folder / "manager.db", clock, wakes.ring), clock)
+
+
+def on_postgres(url: str) -> Iterator[Setting]:
+    clock = DatabaseClock(url)
+    yield Setting(lambda wakes: open_postgres(url, wakes), clock)
+    clock.empty_tables()
+    clock.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def setting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Setting]:
+    if request.param == "sqlite":
+        yield from on_sqlite(tmp_path)
+    else:
+        yield from on_postgres(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+async def plane(setting: Setting) -> AsyncIterator[Plane]:
+    rung = Rung()
+    repository = await setting.open(rung)
+    yield Plane(repository, setting.clock, rung.ids)
     await repository.close()
 
 
@@ -491,20 +526,19 @@ async def test_appenders_racing_on_many_runs_leave_gapless_logs(plane: Plane) ->
 
 
 async def test_what_was_answered_is_there_after_reopening_with_a_lease_of_grace(
-    tmp_path: Path,
+    setting: Setting,
 ) -> None:
-    clock = ManualClock()
-    repository = await open_sqlite(tmp_path / "m.db", clock, lambda _: None)
-    plane = Plane(repository, clock, [])
+    repository = await setting.open(Rung())
+    plane = Plane(repository, setting.clock, [])
     run = await plane.run()
     claim = await plane.claim(run, lease_ms=1000)
     await plane.append(claim, 1, text())
     await repository.close()
     await repository.close()
-    clock.advance(60)
-    again = await open_sqlite(tmp_path / "m.db", clock, lambda _: None)
+    setting.clock.advance(60)
+    again = await setting.open(Rung())
     try:
-        reopened = Plane(again, clock, [])
+        reopened = Plane(again, setting.clock, [])
         assert await again.lapse_leases(10) == 0
         assert (await reopened.append(claim, 2, text())).acked_producer_seq == 2
         await reopened.check(run)

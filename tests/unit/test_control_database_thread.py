@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from treadle.control.db.transaction import Transaction
+from treadle.control.db.transaction import Locks, Transaction
 from treadle.control.db.writer import MAX_WAITING, DatabaseThread
 from treadle.control.faults import DatabaseUnusable, NotFound, Overloaded, Stopping
 
 
 class Opened:
     """A connection on a plain table, counting its commits."""
-
-    begin_sql = "BEGIN IMMEDIATE"
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
@@ -26,15 +24,29 @@ class Opened:
         self.connection.execute("CREATE TABLE t (v)")
         self.connection.row_factory = sqlite3.Row
         self.begun = 0
+        self.repeats = False
 
-    def transaction(self) -> Transaction:
+    def begin(self, locks: list[Locks]) -> Transaction:
         self.begun += 1
+        self.connection.execute("BEGIN IMMEDIATE")
         statements = {
             "put": "INSERT INTO t VALUES (:v)",
             "all": "SELECT count(*) AS n FROM t",
             "limit": "PRAGMA max_page_count = 1",
         }
-        return Transaction(self.connection, statements, 0)
+        return Transaction(self.connection, statements, lambda: 0)
+
+    def flush(self, tx: Transaction) -> None:
+        pass
+
+    def commit(self) -> None:
+        self.connection.execute("COMMIT")
+
+    def abandon(self) -> None:
+        self.connection.rollback()
+
+    def may_repeat(self, error: Exception) -> bool:
+        return self.repeats
 
     def close(self) -> None:
         self.connection.close()
@@ -127,6 +139,34 @@ async def test_a_full_disk_fails_the_write_acknowledges_nothing_and_the_thread_l
     await thread.run(lambda tx: tx.run("limit"))
     with pytest.raises(DatabaseUnusable):
         await thread.run(put("x" * 100_000))
+    assert await thread.run(count) == 1
+
+
+async def test_a_piece_that_the_database_refuses_costs_its_neighbours_nothing(
+    thread: DatabaseThread, opened: Opened
+) -> None:
+    opened.repeats = True
+    bad: Callable[[Transaction], object] = lambda tx: tx.run("put", wrong=1)  # noqa: E731
+    outcomes = await asyncio.gather(
+        *(thread.run(work) for work in (put(1), bad, put(2))), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [type(None), DatabaseUnusable, type(None)]
+    assert await thread.run(count) == 2
+
+
+async def test_a_commit_that_fails_is_never_repeated(
+    thread: DatabaseThread, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened.repeats = True
+
+    def commit() -> None:
+        Opened.commit(opened)
+        raise sqlite3.OperationalError("the answer was lost")
+
+    monkeypatch.setattr(opened, "commit", commit)
+    with pytest.raises(DatabaseUnusable):
+        await thread.run(put(1))
+    monkeypatch.undo()
     assert await thread.run(count) == 1
 
 

@@ -33,6 +33,10 @@ class Bells:
         """Whether waiting has no sense any more."""
         return self._closed
 
+    def watched(self) -> frozenset[str]:
+        """What somebody waits for now."""
+        return frozenset(self._waiting)
+
     def ring(self, run_ids: frozenset[str]) -> None:
         """Wake whoever waits for one of these."""
         for run_id in run_ids:

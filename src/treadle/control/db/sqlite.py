@@ -9,41 +9,16 @@ import errno
 import fcntl
 import os
 import sqlite3
-from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from treadle.control.db import leases, runs, verify
-from treadle.control.db.migrate import apply_migrations
-from treadle.control.db.repository import (
-    Claimant,
-    OnCommit,
-    Progress,
-    RequestKey,
-    RunQuery,
-    StoredAnswer,
-)
-from treadle.control.db.transaction import Connection, Transaction, load_statements
+from treadle.control.db.migrate import apply_migrations, find_missing
+from treadle.control.db.repository import OnCommit, Repository
+from treadle.control.db.threads import ThreadRepository
+from treadle.control.db.transaction import Locks, Transaction, load_statements
 from treadle.control.db.writer import DatabaseThread
 from treadle.control.faults import DatabaseUnusable
-from treadle.control.records import (
-    AppendAnswer,
-    AppendRequest,
-    Claim,
-    Command,
-    CommandPage,
-    CommandRequest,
-    EventPage,
-    HeartbeatAnswer,
-    HeartbeatRequest,
-    RegisterRequest,
-    Registration,
-    ReleaseAnswer,
-    ReleaseRequest,
-    ResultEnvelope,
-    Run,
-    RunSpec,
-)
 from treadle.kit.clock import Clock
 
 BUSY_SECONDS = 5.0
@@ -53,142 +28,40 @@ class _Opened:
     """One connection with its statements and clock, as the database thread wants it."""
 
     def __init__(self, connection: sqlite3.Connection, clock: Clock, begin_sql: str) -> None:
-        self._raw = connection
-        self.begin_sql = begin_sql
+        self.connection = connection
+        self._begin_sql = begin_sql
         self._clock = clock
         self._statements = load_statements("sqlite")
-
-    @property
-    def connection(self) -> Connection:
-        return self._raw
-
-    def transaction(self) -> Transaction:
-        return Transaction(self.connection, self._statements, round(self._clock.now() * 1000))
-
-    def close(self) -> None:
-        self._raw.close()
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
         return (sqlite3.Error,)
 
+    def begin(self, locks: list[Locks]) -> Transaction:
+        del locks  # one writer: the file itself is the lock
+        self.connection.execute(self._begin_sql)
+        now_ms = round(self._clock.now() * 1000)
+        return Transaction(self.connection, self._statements, lambda: now_ms)
 
-class SqliteRepository:
-    """`Repository` on a file; see there for what each method promises."""
+    def flush(self, tx: Transaction) -> None:
+        del tx
 
-    def __init__(
-        self,
-        writer: DatabaseThread,
-        reader: DatabaseThread,
-        lock: "FileLock",
-        schema_version: int,
-    ) -> None:
-        """Use `open_sqlite`."""
-        self._writer = writer
-        self._reader = reader
-        self._lock = lock
-        self._schema_version = schema_version
+    def commit(self) -> None:
+        self.connection.execute("COMMIT")
 
-    @property
-    def schema_version(self) -> int:
-        """Number of the newest migration that was applied."""
-        return self._schema_version
+    def abandon(self) -> None:
+        if self.connection.in_transaction:
+            self.connection.rollback()
 
-    async def create_run(self, spec: RunSpec, key: RequestKey | None) -> StoredAnswer:
-        """See `Repository.create_run`."""
-        return await self._writer.run(partial(runs.create_run, spec=spec, key=key))
+    def may_repeat(self, error: Exception) -> bool:
+        del error  # nobody else writes here: the same again would fail the same way
+        return False
 
-    async def read_run(self, run_id: str) -> Run:
-        """See `Repository.read_run`."""
-        return await self._reader.run(partial(runs.read_run, run_id=run_id))
-
-    async def list_runs(self, query: RunQuery) -> list[Run]:
-        """See `Repository.list_runs`."""
-        return await self._reader.run(partial(runs.list_runs, query=query))
-
-    async def create_command(
-        self, run_id: str, request: CommandRequest, payload: bytes, key: RequestKey | None
-    ) -> StoredAnswer:
-        """See `Repository.create_command`."""
-        work = partial(
-            runs.create_command, run_id=run_id, request=request, payload=payload, key=key
-        )
-        return await self._writer.run(work)
-
-    async def read_command(self, run_id: str, command_id: str) -> Command:
-        """See `Repository.read_command`."""
-        work = partial(runs.read_command, run_id=run_id, command_id=command_id)
-        return await self._reader.run(work)
-
-    async def list_commands(self, run_id: str, after_seq: int, limit: int) -> CommandPage:
-        """See `Repository.list_commands`."""
-        work = partial(runs.list_commands, run_id=run_id, after_seq=after_seq, limit=limit)
-        return await self._reader.run(work)
-
-    async def read_result(self, run_id: str, command_id: str | None) -> ResultEnvelope:
-        """See `Repository.read_result`."""
-        work = partial(runs.read_result, run_id=run_id, command_id=command_id)
-        return await self._reader.run(work)
-
-    async def read_events(self, run_id: str, after_seq: int, limit: int) -> EventPage:
-        """See `Repository.read_events`."""
-        work = partial(runs.read_events, run_id=run_id, after_seq=after_seq, limit=limit)
-        return await self._reader.run(work)
-
-    async def read_progress(self, run_id: str) -> Progress:
-        """See `Repository.read_progress`."""
-        return await self._reader.run(partial(runs.read_progress, run_id=run_id))
-
-    async def register_runner(self, request: RegisterRequest) -> Registration:
-        """See `Repository.register_runner`."""
-        return await self._writer.run(partial(leases.register_runner, request=request))
-
-    async def claim(self, run_id: str, claimant: Claimant) -> Claim:
-        """See `Repository.claim`."""
-        return await self._writer.run(partial(leases.claim, run_id=run_id, claimant=claimant))
-
-    async def claim_waiting(
-        self, claimant: Claimant, backend_profile: str | None, limit: int
-    ) -> list[Claim]:
-        """See `Repository.claim_waiting`."""
-        work = partial(
-            leases.claim_waiting, claimant=claimant, backend_profile=backend_profile, limit=limit
-        )
-        return await self._writer.run(work)
-
-    async def append(self, run_id: str, token: str, request: AppendRequest) -> AppendAnswer:
-        """See `Repository.append`."""
-        work = partial(leases.append, run_id=run_id, token=token, request=request)
-        return await self._writer.run(work)
-
-    async def heartbeat(
-        self, runner_id: str, token: str, request: HeartbeatRequest
-    ) -> HeartbeatAnswer:
-        """See `Repository.heartbeat`."""
-        work = partial(leases.heartbeat, runner_id=runner_id, token=token, request=request)
-        return await self._writer.run(work)
-
-    async def release(self, run_id: str, token: str, request: ReleaseRequest) -> ReleaseAnswer:
-        """See `Repository.release`."""
-        work = partial(leases.release, run_id=run_id, token=token, request=request)
-        return await self._writer.run(work)
-
-    async def lapse_leases(self, limit: int) -> int:
-        """See `Repository.lapse_leases`."""
-        return await self._writer.run(partial(leases.lapse_leases, limit=limit))
-
-    async def verify_run(self, run_id: str) -> list[str]:
-        """See `Repository.verify_run`."""
-        return await self._reader.run(partial(verify.verify_run, run_id=run_id))
-
-    async def close(self) -> None:
-        """See `Repository.close`."""
-        await self._reader.close()
-        await self._writer.close()
-        self._lock.release()
+    def close(self) -> None:
+        self.connection.close()
 
 
-async def open_sqlite(path: Path, clock: Clock, on_commit: OnCommit) -> SqliteRepository:
+async def open_sqlite(path: Path, clock: Clock, on_commit: OnCommit) -> Repository:
     """Open or create the database at `path`; live leases get one whole lease of grace.
 
     Raises:
@@ -209,12 +82,34 @@ async def open_sqlite(path: Path, clock: Clock, on_commit: OnCommit) -> SqliteRe
     except BaseException:
         lock.release()
         raise
-    return SqliteRepository(
+
+    async def unlock() -> None:
+        lock.release()
+
+    return ThreadRepository(
         DatabaseThread("treadle-db-writer", writing, on_commit),
-        DatabaseThread("treadle-db-reader", reading, _nothing),
-        lock,
+        [DatabaseThread("treadle-db-reader", reading, _nothing)],
         version,
+        unlock,
     )
+
+
+def missing_in_file(path: Path) -> list[str]:
+    """Names of migrations that the database at `path` lacks; changes nothing.
+
+    Raises:
+        DatabaseUnusable: there is no database of ours at `path`, or not of this release.
+    """
+    if not path.exists():
+        raise DatabaseUnusable(f"There is no database at {path}; name another, or start a manager.")
+    connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+    connection.row_factory = _as_dict
+    try:
+        return [name for _, name, _ in find_missing(connection, "sqlite")]
+    except sqlite3.Error as error:
+        raise DatabaseUnusable(f"{path} is no database of a manager ({error}).") from error
+    finally:
+        connection.close()
 
 
 def _prepare(path: Path, clock: Clock) -> int:
@@ -223,11 +118,10 @@ def _prepare(path: Path, clock: Clock) -> int:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     opened = _Opened(_connect(path), clock, "BEGIN IMMEDIATE")
     try:
-        opened.connection.execute(opened.begin_sql)
-        tx = opened.transaction()
-        version = apply_migrations(opened.connection, tx.now_ms)
+        tx = opened.begin([])
+        version = apply_migrations(opened.connection, "sqlite", tx.now_ms)
         tx.run("grace_leases", now=tx.now_ms)
-        opened.connection.execute("COMMIT")
+        opened.commit()
     finally:
         opened.close()
     return version

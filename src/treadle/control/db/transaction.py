@@ -3,7 +3,8 @@
 Knows a connection only as something that executes; which library that is, is the adapter's matter.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any, Protocol
@@ -48,15 +49,38 @@ def load_statements(dialect: str) -> dict[str, str]:
     return statements
 
 
-class Transaction:
-    """A transaction in progress; whoever opened it commits it."""
+@dataclass(frozen=True, slots=True)
+class Locks:
+    """What a piece of work changes, so that a shared database can lock it in one global order."""
 
-    def __init__(self, connection: Connection, statements: dict[str, str], now_ms: int) -> None:
-        """Bind the connection; `now_ms` is the one time of this transaction."""
+    runs: tuple[str, ...] = ()
+    """Ids of runs whose head is read in order to be written."""
+    names: tuple[str, ...] = ()
+    """Anything else that two writers must not decide at once, as in `runner:NAME`."""
+
+
+NO_LOCKS = Locks()
+
+
+class Transaction:
+    """A transaction in progress, made of pieces; whoever opened it commits it."""
+
+    def __init__(
+        self, connection: Connection, statements: dict[str, str], read_clock: Callable[[], int]
+    ) -> None:
+        """Bind the connection; `read_clock` tells the database's time in milliseconds."""
         self._connection = connection
         self._statements = statements
-        self.now_ms = now_ms
+        self._read_clock = read_clock
+        self._now_ms: int | None = None
         self.touched: set[str] = set()
+
+    @property
+    def now_ms(self) -> int:
+        """The one time of this transaction, read when first asked for."""
+        if self._now_ms is None:
+            self._now_ms = self._read_clock()
+        return self._now_ms
 
     def one(self, name: str, **parameters: Any) -> Row | None:
         """Run a named statement; its first row."""
@@ -74,3 +98,16 @@ class Transaction:
         """Run a named statement once per set of parameters."""
         if parameters:
             self._connection.executemany(self._statements[name], parameters)
+
+    def begin_piece(self) -> None:
+        """What follows can be undone by itself."""
+        self._connection.execute("SAVEPOINT piece")
+
+    def keep_piece(self) -> None:
+        """The piece is done."""
+        self._connection.execute("RELEASE piece")
+
+    def undo_piece(self) -> None:
+        """Take back what the piece did."""
+        self._connection.execute("ROLLBACK TO piece")
+        self._connection.execute("RELEASE piece")

@@ -7,7 +7,7 @@ from treadle.control.db.transaction import Row, Transaction
 from treadle.control.fold import LogEvent, refold, run_status
 
 PAGE = 1000
-ALL_COMMANDS = -1  # no limit, in SQLite and as a plain number elsewhere
+ALL_COMMANDS = 2**53
 
 
 def verify_run(tx: Transaction, run_id: str) -> list[str]:

@@ -12,39 +12,49 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from treadle.control.db.transaction import Connection, Transaction
+from treadle.control.db.transaction import NO_LOCKS, Locks, Transaction
 from treadle.control.faults import ControlFault, DatabaseUnusable, Overloaded, Stopping
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Work = Callable[[Transaction], Any]
+Piece = tuple[Work, Locks]
 
 MAX_WAITING = 1024
 MAX_GROUP = 64
 
 
 class Opened(Protocol):
-    """A connection with what the thread needs to begin and to end."""
-
-    begin_sql: str
-
-    @property
-    def connection(self) -> Connection:
-        """Where statements run."""
-        ...
-
-    def transaction(self) -> Transaction:
-        """A fresh transaction object, with the time of now."""
-        ...
-
-    def close(self) -> None:
-        """Close the connection."""
-        ...
+    """A connection with what the thread needs of it; used by that thread alone."""
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
         """What the database library raises."""
+        ...
+
+    def begin(self, locks: list[Locks]) -> Transaction:
+        """Open a transaction that holds these locks, one set per piece of work."""
+        ...
+
+    def flush(self, tx: Transaction) -> None:
+        """Send what the transaction still keeps back."""
+        ...
+
+    def commit(self) -> None:
+        """Make it durable; when this fails, nobody knows whether it happened."""
+        ...
+
+    def abandon(self) -> None:
+        """Leave the connection without an open transaction, whatever happened before."""
+        ...
+
+    def may_repeat(self, error: Exception) -> bool:
+        """Whether work that failed so before its commit may be run once more, each alone."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
         ...
 
 
@@ -58,15 +68,22 @@ class DatabaseThread:
         self._opened = opened
         self._on_commit = on_commit
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[tuple[Work, asyncio.Future[Any]]] = deque()
+        self._waiting: deque[tuple[Piece, asyncio.Future[Any]]] = deque()
         self._condition = threading.Condition()
         self._closing = False
         self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
         self._thread.start()
 
-    async def run(self, work: Callable[[Transaction], T | ControlFault]) -> T:
-        """Run `work` in a transaction; returns once it is committed.
+    @property
+    def waiting(self) -> int:
+        """How many pieces of work wait."""
+        return len(self._waiting)
+
+    async def run(
+        self, work: Callable[[Transaction], T | ControlFault], locks: Locks = NO_LOCKS
+    ) -> T:
+        """Run `work` in a transaction that holds `locks`; returns once it is committed.
 
         A fault that `work` raises undoes what it did; one that it returns is raised after the
         commit. A caller that is cancelled does not stop the work.
@@ -81,7 +98,7 @@ class DatabaseThread:
                 raise Stopping("The manager is stopping; send the request again.")
             if len(self._waiting) >= MAX_WAITING:
                 raise Overloaded("Too many writes are waiting; send the request again later.")
-            self._waiting.append((work, future))
+            self._waiting.append(((work, locks), future))
             self._condition.notify()
         result = await future
         if isinstance(result, ControlFault):
@@ -105,7 +122,7 @@ class DatabaseThread:
                 group = [self._waiting.popleft() for _ in range(count)]
             if not group:
                 break
-            outcomes, touched = self._run_group([work for work, _ in group])
+            outcomes, touched = self._run_group([piece for piece, _ in group])
             futures = [future for _, future in group]
             self._post(_settle, futures, outcomes, touched, self._on_commit)
         self._opened.close()
@@ -117,40 +134,69 @@ class DatabaseThread:
         except RuntimeError:  # the loop was closed under us; nobody is left to be told
             logger.warning("answers of the database were lost: the event loop is closed")
 
-    def _run_group(self, works: list[Work]) -> tuple[list[Any], frozenset[str]]:
-        """Run all in one transaction; an outcome per piece, exceptions as values."""
-        connection = self._opened.connection
+    def _run_group(self, pieces: list[Piece]) -> tuple[list[Any], frozenset[str]]:
+        """Run all in one transaction; an outcome per piece, exceptions as values.
+
+        Where the database refuses the transaction before its commit, each piece gets one more
+        chance by itself: what one of them did wrong, or a connection that was cut, must not be
+        paid by the others.
+        """
         try:
-            connection.execute(self._opened.begin_sql)
-            tx = self._opened.transaction()
-            outcomes = [self._run_piece(tx, work) for work in works]
-            connection.execute("COMMIT")
+            return self._attempt(pieces)
+        except _Refused as refused:
+            if not refused.may_repeat:
+                return [refused.fault] * len(pieces), frozenset()
+        outcomes: list[Any] = []
+        touched: frozenset[str] = frozenset()
+        for piece in pieces:
+            try:
+                alone, more = self._attempt([piece])
+            except _Refused as refused:
+                alone, more = [refused.fault], frozenset[str]()
+            outcomes += alone
+            touched |= more
+        return outcomes, touched
+
+    def _attempt(self, pieces: list[Piece]) -> tuple[list[Any], frozenset[str]]:
+        opened, committing = self._opened, False
+        try:
+            tx = opened.begin([locks for _, locks in pieces])
+            outcomes = [self._run_piece(tx, work) for work, _ in pieces]
+            opened.flush(tx)
+            committing = True
+            opened.commit()
         except Exception as error:  # whatever it is: a dead thread would leave all callers waiting
-            logger.exception("transaction failed")
-            self._abandon()
-            fault = DatabaseUnusable("The database refused the write; see the manager's log.")
-            fault.__cause__ = error
-            return [fault] * len(works), frozenset()
+            may_repeat = not committing and opened.may_repeat(error)
+            logger.log(
+                logging.INFO if may_repeat else logging.ERROR, "transaction failed", exc_info=error
+            )
+            opened.abandon()
+            raise _Refused(error, may_repeat) from error
         return outcomes, frozenset(tx.touched)
 
     def _run_piece(self, tx: Transaction, work: Work) -> Any:
-        connection = self._opened.connection
-        connection.execute("SAVEPOINT piece")
+        tx.begin_piece()
         try:
             outcome: Any = work(tx)
         except self._opened.errors:
             raise
         except Exception as error:  # noqa: BLE001 - handed to the caller, whoever that is
-            connection.execute("ROLLBACK TO piece")
-            outcome = _Raised(error)
-        connection.execute("RELEASE piece")
+            tx.undo_piece()
+            return _Raised(error)
+        tx.keep_piece()
         return outcome
 
-    def _abandon(self) -> None:
-        try:
-            self._opened.connection.execute("ROLLBACK")
-        except self._opened.errors:
-            logger.debug("nothing to roll back")
+
+class _Refused(Exception):
+    """The database refused a transaction."""
+
+    def __init__(self, error: Exception, may_repeat: bool) -> None:
+        self.may_repeat = may_repeat
+        if isinstance(error, DatabaseUnusable):
+            self.fault = error
+            return
+        self.fault = DatabaseUnusable("The database refused the write; see the manager's log.")
+        self.fault.__cause__ = error
 
 
 class _Raised:

@@ -17,8 +17,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from treadle.control.controller import sweep_leases
+from treadle.control.db.open import open_database
 from treadle.control.db.repository import Repository
-from treadle.control.db.sqlite import open_sqlite
 from treadle.control.events import Bells, RunLog
 from treadle.control.http import commands, events, health, runners, runs
 from treadle.control.http.auth import LOOPBACK_NAMES, AuthMode, Gate
@@ -44,7 +44,10 @@ class ManagerOptions:
     port: int = 0
     data_folder: Path = field(default_factory=lambda: Path(".treadle-manager"))
     database_url: str | None = None
-    """`sqlite:///PATH`; a relative PATH is below the data folder. Default: `manager.db` there."""
+    """`sqlite:///PATH` or `postgresql://USER@HOST:PORT/DATABASE`.
+
+    A relative PATH is below the data folder. Default: `manager.db` there.
+    """
     auth: AuthMode = "none"
     token: str | None = None
     """The API token of auth mode `token`."""
@@ -109,15 +112,15 @@ async def serve(options: ManagerOptions, clock: Clock | None = None) -> RunningM
     """Start a manager; returns once it answers.
 
     Raises:
-        ManagerStartError: the address, token or database URL cannot be used.
-        DatabaseUnusable: the database or its folder cannot be used.
+        ManagerStartError: the address or token cannot be used.
+        DatabaseUnusable: the database, its URL or its folder cannot be used.
     """
     clock = clock or SystemClock()
     _check_options(options)
     listener = _listen(options)
     bells = Bells()
     try:
-        repository = await open_sqlite(_database_path(options), clock, bells.ring)
+        repository = await open_database(options.database_url, options.data_folder, clock, bells)
     except BaseException:
         listener.close()
         raise
@@ -175,18 +178,6 @@ def _check_options(options: ManagerOptions) -> None:
             f"Without authentication the manager listens on this machine only, not on "
             f"{options.host}; use auth mode token, or host 127.0.0.1."
         )
-
-
-def _database_path(options: ManagerOptions) -> Path:
-    url = options.database_url
-    if url is None:
-        return options.data_folder / "manager.db"
-    prefix = "sqlite:///"
-    if not url.startswith(prefix) or len(url) == len(prefix):
-        raise ManagerStartError(
-            f"Cannot use the database {url.split(':', 1)[0]}:...; give sqlite:///PATH."
-        )
-    return options.data_folder / url.removeprefix(prefix)
 
 
 def _listen(options: ManagerOptions) -> socket.socket:

@@ -1,0 +1,189 @@
+"""The repository on a PostgreSQL database that any number of managers share.
+
+Each manager has one writing and two reading connections, each on a thread, and one for hints. Runs
+are locked in the order of their ids, so managers wait for one another but never in a circle. Only
+the server's clock counts.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from treadle.control.db.migrate import apply_migrations, find_missing, known_migrations
+from treadle.control.db.postgres_hints import Hints, Wakes
+from treadle.control.db.postgres_link import Link, describe, errors, explain
+from treadle.control.db.postgres_transaction import BufferedTransaction
+from treadle.control.db.repository import Repository
+from treadle.control.db.threads import ThreadRepository
+from treadle.control.db.transaction import Locks, Row, Transaction, load_statements
+from treadle.control.db.writer import DatabaseThread
+from treadle.control.faults import DatabaseUnusable
+
+T = TypeVar("T")
+
+SCHEMES = ("postgresql://", "postgres://")
+DIALECT = "postgres"
+OLDEST_SERVER = 140000
+READERS = 2
+
+
+async def open_postgres(url: str, wakes: Wakes) -> Repository:
+    """Connect and bring the schema up to date; the first manager gives live leases their grace.
+
+    Raises:
+        DatabaseUnusable: the URL is wrong, the server does not answer or refuses us, or the schema
+            is not ours; the text says which and what to do.
+    """
+    statements = load_statements(DIALECT)
+    writing = _Writing(url)
+    version = await asyncio.to_thread(_at_start, url, writing.open)
+    hints = Hints(url, statements, wakes)
+    return ThreadRepository(
+        DatabaseThread("treadle-db-writer", writing, hints.changed),
+        [
+            DatabaseThread(f"treadle-db-reader-{number}", _Reading(url), lambda _: None)
+            for number in range(READERS)
+        ],
+        version,
+        hints.close,
+    )
+
+
+async def missing_migrations(url: str) -> list[str]:
+    """Names of migrations that the database lacks; changes nothing.
+
+    Raises:
+        DatabaseUnusable: as `open_postgres`.
+    """
+    reading = _Reading(url)
+    try:
+        return await asyncio.to_thread(_at_start, url, reading.missing)
+    finally:
+        reading.close()
+
+
+def _at_start(url: str, work: Callable[[], T]) -> T:
+    """Do what a start needs; a refusal of the server becomes a text for people."""
+    try:
+        return work()
+    except errors() as error:
+        raise DatabaseUnusable(explain(url, error)) from error
+
+
+class _Session:
+    """One connection as a database thread wants it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._link = Link(url)
+        self._statements = load_statements(DIALECT)
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        return errors()
+
+    def flush(self, tx: Transaction) -> None:
+        if isinstance(tx, BufferedTransaction):
+            tx.flush()
+
+    def commit(self) -> None:
+        self._link.execute("COMMIT")
+
+    def abandon(self) -> None:
+        self._link.rollback()
+
+    def may_repeat(self, error: Exception) -> bool:
+        return isinstance(error, errors())
+
+    def close(self) -> None:
+        self._link.close()
+
+    def _run(self, name: str, **parameters: Any) -> Row:
+        return self._link.execute(self._statements[name], parameters).fetchone() or {}
+
+    def _now(self) -> int:
+        return int(self._run("now")["now"])
+
+
+class _Reading(_Session):
+    """Reads, all of a group from one snapshot."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._statements = {**self._statements, "read_head": self._statements["peek_head"]}
+
+    def begin(self, locks: list[Locks]) -> Transaction:
+        del locks
+        self._link.ensure()
+        self._link.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        return BufferedTransaction(self._link, self._statements, self._now, [])
+
+    def missing(self) -> list[str]:
+        self._link.open()
+        known = [name for _, name, _ in known_migrations(DIALECT)]
+        if not self._run("schema_exists")["found"]:
+            return known
+        return [name for _, name, _ in find_missing(self._link, DIALECT)]
+
+
+class _Writing(_Session):
+    """Writes, and says to the server that a manager is here."""
+
+    def open(self) -> int:
+        """Connect and bring the schema up to date; its version."""
+        self._link.open()
+        try:
+            return self._enter()
+        except BaseException:
+            self._link.close()
+            raise
+
+    def begin(self, locks: list[Locks]) -> Transaction:
+        if self._link.ensure():
+            try:
+                self._enter()
+            except BaseException:
+                self._link.drop()  # with the locks that a half-made entry may hold
+                raise
+        self._link.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        names = sorted({name for piece in locks for name in piece.names})
+        if names:
+            self._run("lock_names", names=names)
+        runs = sorted({run_id for piece in locks for run_id in piece.runs if "\0" not in run_id})
+        lock_heads = self._statements["lock_heads"]
+        heads = self._link.execute(lock_heads, {"runs": runs}).fetchall() if runs else []
+        return BufferedTransaction(self._link, self._statements, self._now, heads)
+
+    def _enter(self) -> int:
+        """Migrate, then be present; one manager at a time does this.
+
+        The lease of a run lapses while no manager is there to renew it, so the first one to come
+        gives all of them one whole lease. That holds after a restart of the server too: it ends
+        the sessions of all managers, and the first to return finds itself alone.
+        """
+        self._check_server()
+        self._link.execute("SET lock_timeout = 60000")
+        self._link.execute("SET statement_timeout = 0")
+        self._run("lock_schema")
+        self._link.execute("BEGIN")
+        version = apply_migrations(self._link, DIALECT, self._now())
+        alone = self._run("try_alone")["alone"]
+        if alone:
+            self._run("grace_leases", now=self._now())
+        self._link.execute("COMMIT")
+        self._run("be_present")
+        if alone:
+            self._run("stop_alone")
+        self._run("unlock_schema")
+        self._link.execute("RESET lock_timeout")
+        self._link.execute("RESET statement_timeout")
+        return version
+
+    def _check_server(self) -> None:
+        version = int(self._run("read_server")["version"])
+        if version < OLDEST_SERVER:
+            where, _ = describe(self._url)
+            raise DatabaseUnusable(
+                f"PostgreSQL at {where} is version {version // 10000}; use version "
+                f"{OLDEST_SERVER // 10000} or newer."
+            )

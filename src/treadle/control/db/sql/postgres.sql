@@ -1,0 +1,183 @@
+-- Every statement of the PostgreSQL repository, by name. Parameters are named.
+-- Statements under "bulk" take each parameter as an array with one place per row.
+
+-- name: insert_run
+INSERT INTO runs (run_id, tenant_id, project_id, spec, fold, status, created_at_ms, updated_at_ms)
+VALUES (:run_id, :tenant_id, :project_id, :spec, :fold, :status, :now, :now)
+
+-- name: insert_head
+INSERT INTO run_heads (run_id, backend_profile) VALUES (:run_id, :backend_profile)
+
+-- name: read_head
+SELECT * FROM run_heads WHERE run_id = :run_id FOR UPDATE
+
+-- name: renew_lease
+UPDATE run_heads SET lease_until_ms = :now + lease_ms
+WHERE run_id = :run_id AND epoch = :epoch AND runner_id = :runner_id AND ended = 0
+RETURNING cmd_last, cancel, lease_ms
+
+-- name: grace_leases
+UPDATE run_heads SET lease_until_ms = :now + lease_ms
+WHERE runner_id IS NOT NULL AND lease_until_ms < :now + lease_ms
+
+-- name: lapsed_runs
+SELECT run_id FROM run_heads -- one manager at a time sweeps; what is locked now is found next time
+WHERE (SELECT pg_try_advisory_xact_lock(7717, 3))
+    AND runner_id IS NOT NULL AND lease_until_ms <= :now
+LIMIT :limit FOR UPDATE SKIP LOCKED
+
+-- name: waiting_runs
+SELECT run_id FROM run_heads
+WHERE runner_id IS NULL AND ended = 0 AND open_commands > 0
+    AND (:backend_profile::text IS NULL OR backend_profile = :backend_profile)
+ORDER BY run_id LIMIT :limit FOR UPDATE SKIP LOCKED
+
+-- name: read_run
+SELECT r.run_id, r.spec, r.fold, r.status, r.created_at_ms, r.updated_at_ms, h.runner_id,
+    h.last_holder, h.ended, h.epoch, h.attempt, h.lease_until_ms, h.last_seq, h.cmd_last
+FROM runs r JOIN run_heads h ON h.run_id = r.run_id WHERE r.run_id = :run_id
+
+-- name: list_runs
+SELECT r.run_id, r.spec, r.fold, r.status, r.created_at_ms, r.updated_at_ms, h.runner_id,
+    h.last_holder, h.ended, h.epoch, h.attempt, h.lease_until_ms, h.last_seq, h.cmd_last
+FROM runs r JOIN run_heads h ON h.run_id = r.run_id
+WHERE (:cursor::text IS NULL OR r.run_id < :cursor) AND (:status::text IS NULL OR r.status = :status)
+    AND (:tenant_id::text IS NULL OR r.tenant_id = :tenant_id)
+    AND (:project_id::text IS NULL OR r.project_id = :project_id)
+ORDER BY r.run_id DESC LIMIT :limit
+
+-- name: read_fold
+SELECT spec, fold FROM runs WHERE run_id = :run_id
+
+-- name: read_events
+SELECT seq, epoch, producer_seq, type, command_id, at, payload FROM run_events
+WHERE run_id = :run_id AND seq > :after_seq ORDER BY seq LIMIT :limit
+
+-- name: read_progress
+SELECT last_seq, cmd_last, ended FROM run_heads WHERE run_id = :run_id
+
+-- name: insert_command
+INSERT INTO commands (run_id, cmd_seq, command_id, type, payload, state, target_command_id,
+    created_at_ms)
+VALUES (:run_id, :cmd_seq, :command_id, :type, :payload, 'pending', :target_command_id, :now)
+
+-- name: change_command
+UPDATE commands SET state = :state, delivered_epoch = :delivered_epoch,
+    failure_kind = :failure_kind, failure_message = :failure_message, result = :result,
+    closed_at_ms = :closed_at_ms
+WHERE command_id = :command_id AND run_id = :run_id
+
+-- name: read_command
+SELECT * FROM commands WHERE run_id = :run_id AND command_id = :command_id
+
+-- name: list_commands
+SELECT * FROM commands WHERE run_id = :run_id AND cmd_seq > :after_seq ORDER BY cmd_seq LIMIT :limit
+
+-- name: open_commands
+SELECT * FROM commands WHERE run_id = :run_id AND state IN ('pending', 'delivered')
+ORDER BY cmd_seq LIMIT :limit
+
+-- name: put_runner
+INSERT INTO runners (runner_id, attempt_id, details, session_sha256, registered_at_ms, last_seen_ms)
+VALUES (:runner_id, :attempt_id, :details, :session_sha256, :now, :now)
+ON CONFLICT (runner_id) DO UPDATE SET attempt_id = excluded.attempt_id, details = excluded.details,
+    session_sha256 = excluded.session_sha256, registered_at_ms = excluded.registered_at_ms,
+    last_seen_ms = excluded.last_seen_ms
+
+-- name: read_runner
+SELECT runner_id, attempt_id, session_sha256 FROM runners WHERE runner_id = :runner_id
+
+-- name: touch_runner
+UPDATE runners SET last_seen_ms = :now WHERE runner_id = :runner_id
+
+-- name: note_wait
+INSERT INTO claim_waits (run_id, epoch, waiter) VALUES (:run_id, :epoch, :waiter)
+ON CONFLICT DO NOTHING
+RETURNING waiter
+
+-- name: start_attempt
+INSERT INTO run_attempts (run_id, epoch, runner_id, attempt_id, claimed_at_ms)
+VALUES (:run_id, :epoch, :runner_id, :attempt_id, :now)
+
+-- name: end_attempt
+UPDATE run_attempts SET ended_at_ms = :now, end_reason = :reason
+WHERE run_id = :run_id AND epoch = :epoch AND ended_at_ms IS NULL
+
+-- name: read_idempotency
+SELECT request_sha256, answer FROM idempotency WHERE scope = :scope AND key = :key
+
+-- name: put_idempotency
+INSERT INTO idempotency (scope, key, request_sha256, answer, created_at_ms)
+VALUES (:scope, :key, :request_sha256, :answer, :now)
+
+-- name: now
+SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now
+
+-- name: peek_head
+SELECT * FROM run_heads WHERE run_id = :run_id
+
+-- name: lock_names
+SELECT pg_advisory_xact_lock(name) FROM
+    (SELECT hashtextextended(unnest(:names::text[]), 0) AS name ORDER BY name) AS ordered
+
+-- name: lock_heads
+SELECT * FROM run_heads WHERE run_id = ANY(:runs::text[]) ORDER BY run_id FOR UPDATE
+
+-- name: read_watched
+SELECT run_id, last_seq, cmd_last, ended FROM run_heads WHERE run_id = ANY(:runs::text[])
+
+-- name: work_waits
+SELECT EXISTS (SELECT FROM run_heads
+    WHERE runner_id IS NULL AND ended = 0 AND open_commands > 0) AS waits
+
+-- name: notify
+SELECT pg_notify('treadle_runs', :payload)
+
+-- name: lock_schema
+SELECT pg_advisory_lock(7717, 1)
+
+-- name: unlock_schema
+SELECT pg_advisory_unlock(7717, 1)
+
+-- name: try_alone
+-- Managers hold this lock shared: who gets it alone gives all leases their grace.
+SELECT pg_try_advisory_lock(7717, 2) AS alone
+
+-- name: be_present
+SELECT pg_advisory_lock_shared(7717, 2)
+
+-- name: stop_alone
+SELECT pg_advisory_unlock(7717, 2)
+
+-- name: schema_exists
+SELECT to_regclass('schema_migrations') IS NOT NULL AS found
+
+-- name: read_server
+SELECT current_setting('server_version_num')::bigint AS version,
+    set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+        WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false) AS durability
+
+-- name: write_head
+UPDATE run_heads AS h SET epoch = n.epoch, runner_id = n.runner_id, attempt_id = n.attempt_id,
+    token_sha256 = n.token_sha256, attempt = n.attempt, lease_ms = n.lease_ms,
+    lease_until_ms = n.lease_until_ms, last_seq = n.last_seq, producer_seq = n.producer_seq,
+    cmd_last = n.cmd_last, open_commands = n.open_commands, cancel = n.cancel,
+    last_end = n.last_end, ended = n.ended, last_holder = n.last_holder
+FROM unnest(:run_id::text[], :epoch::bigint[], :runner_id::text[], :attempt_id::text[],
+    :token_sha256::bytea[], :attempt::bigint[], :lease_ms::bigint[], :lease_until_ms::bigint[],
+    :last_seq::bigint[], :producer_seq::bigint[], :cmd_last::bigint[], :open_commands::bigint[],
+    :cancel::bigint[], :last_end::text[], :ended::bigint[], :last_holder::text[])
+    AS n (run_id, epoch, runner_id, attempt_id, token_sha256, attempt, lease_ms, lease_until_ms,
+        last_seq, producer_seq, cmd_last, open_commands, cancel, last_end, ended, last_holder)
+WHERE h.run_id = n.run_id
+
+-- name: write_fold
+UPDATE runs AS r SET fold = n.fold, status = n.status, updated_at_ms = n.now
+FROM unnest(:run_id::text[], :fold::text[], :status::text[], :now::bigint[])
+    AS n (run_id, fold, status, now)
+WHERE r.run_id = n.run_id
+
+-- name: insert_event
+INSERT INTO run_events (run_id, seq, epoch, producer_seq, type, command_id, at, payload)
+SELECT * FROM unnest(:run_id::text[], :seq::bigint[], :epoch::bigint[], :producer_seq::bigint[],
+    :type::text[], :command_id::text[], :at::text[], :payload::text[])

@@ -1,0 +1,173 @@
+"""The repository over database threads: each promise is a piece of work for one of them.
+
+Says which thread does what and which locks it needs; knows no database and no rule.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+
+from treadle.control.db import leases, runs, verify
+from treadle.control.db.repository import (
+    Claimant,
+    Progress,
+    RequestKey,
+    RunQuery,
+    StoredAnswer,
+)
+from treadle.control.db.transaction import NO_LOCKS, Locks, Transaction
+from treadle.control.db.writer import DatabaseThread
+from treadle.control.faults import ControlFault
+from treadle.control.records import (
+    AppendAnswer,
+    AppendRequest,
+    Claim,
+    Command,
+    CommandPage,
+    CommandRequest,
+    EventPage,
+    HeartbeatAnswer,
+    HeartbeatRequest,
+    RegisterRequest,
+    Registration,
+    ReleaseAnswer,
+    ReleaseRequest,
+    ResultEnvelope,
+    Run,
+    RunSpec,
+)
+
+T = TypeVar("T")
+
+
+class ThreadRepository:
+    """`Repository` on one writing and some reading threads; see there for what is promised."""
+
+    def __init__(
+        self,
+        writer: DatabaseThread,
+        readers: list[DatabaseThread],
+        schema_version: int,
+        after_close: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Use `open_sqlite` or `open_postgres`; `after_close` gives free what they hold."""
+        self._writer = writer
+        self._readers = readers
+        self._schema_version = schema_version
+        self._after_close = after_close
+
+    @property
+    def schema_version(self) -> int:
+        """Number of the newest migration that was applied."""
+        return self._schema_version
+
+    async def create_run(self, spec: RunSpec, key: RequestKey | None) -> StoredAnswer:
+        """See `Repository.create_run`."""
+        locks = Locks(names=_names_of(f"tenant:{spec.tenant_id}", key))
+        return await self._write(partial(runs.create_run, spec=spec, key=key), locks)
+
+    async def read_run(self, run_id: str) -> Run:
+        """See `Repository.read_run`."""
+        return await self._read(partial(runs.read_run, run_id=run_id))
+
+    async def list_runs(self, query: RunQuery) -> list[Run]:
+        """See `Repository.list_runs`."""
+        return await self._read(partial(runs.list_runs, query=query))
+
+    async def create_command(
+        self, run_id: str, request: CommandRequest, payload: bytes, key: RequestKey | None
+    ) -> StoredAnswer:
+        """See `Repository.create_command`."""
+        work = partial(
+            runs.create_command, run_id=run_id, request=request, payload=payload, key=key
+        )
+        return await self._write(work, Locks(runs=(run_id,)))
+
+    async def read_command(self, run_id: str, command_id: str) -> Command:
+        """See `Repository.read_command`."""
+        work = partial(runs.read_command, run_id=run_id, command_id=command_id)
+        return await self._read(work)
+
+    async def list_commands(self, run_id: str, after_seq: int, limit: int) -> CommandPage:
+        """See `Repository.list_commands`."""
+        work = partial(runs.list_commands, run_id=run_id, after_seq=after_seq, limit=limit)
+        return await self._read(work)
+
+    async def read_result(self, run_id: str, command_id: str | None) -> ResultEnvelope:
+        """See `Repository.read_result`."""
+        work = partial(runs.read_result, run_id=run_id, command_id=command_id)
+        return await self._read(work)
+
+    async def read_events(self, run_id: str, after_seq: int, limit: int) -> EventPage:
+        """See `Repository.read_events`."""
+        work = partial(runs.read_events, run_id=run_id, after_seq=after_seq, limit=limit)
+        return await self._read(work)
+
+    async def read_progress(self, run_id: str) -> Progress:
+        """See `Repository.read_progress`."""
+        return await self._read(partial(runs.read_progress, run_id=run_id))
+
+    async def register_runner(self, request: RegisterRequest) -> Registration:
+        """See `Repository.register_runner`."""
+        locks = Locks(names=(f"runner:{request.id}",) if request.id else ())
+        return await self._write(partial(leases.register_runner, request=request), locks)
+
+    async def claim(self, run_id: str, claimant: Claimant) -> Claim:
+        """See `Repository.claim`."""
+        work = partial(leases.claim, run_id=run_id, claimant=claimant)
+        return await self._write(work, Locks(runs=(run_id,)))
+
+    async def claim_waiting(
+        self, claimant: Claimant, backend_profile: str | None, limit: int
+    ) -> list[Claim]:
+        """See `Repository.claim_waiting`."""
+        work = partial(
+            leases.claim_waiting, claimant=claimant, backend_profile=backend_profile, limit=limit
+        )
+        return await self._write(work)
+
+    async def append(self, run_id: str, token: str, request: AppendRequest) -> AppendAnswer:
+        """See `Repository.append`."""
+        work = partial(leases.append, run_id=run_id, token=token, request=request)
+        return await self._write(work, Locks(runs=(run_id,)))
+
+    async def heartbeat(
+        self, runner_id: str, token: str, request: HeartbeatRequest
+    ) -> HeartbeatAnswer:
+        """See `Repository.heartbeat`."""
+        work = partial(leases.heartbeat, runner_id=runner_id, token=token, request=request)
+        held = tuple(run.run_id for run in request.runs)
+        return await self._write(work, Locks(held, (f"runner:{runner_id}",)))
+
+    async def release(self, run_id: str, token: str, request: ReleaseRequest) -> ReleaseAnswer:
+        """See `Repository.release`."""
+        work = partial(leases.release, run_id=run_id, token=token, request=request)
+        return await self._write(work, Locks(runs=(run_id,)))
+
+    async def lapse_leases(self, limit: int) -> int:
+        """See `Repository.lapse_leases`."""
+        return await self._write(partial(leases.lapse_leases, limit=limit))
+
+    async def verify_run(self, run_id: str) -> list[str]:
+        """See `Repository.verify_run`."""
+        return await self._read(partial(verify.verify_run, run_id=run_id))
+
+    async def close(self) -> None:
+        """See `Repository.close`."""
+        for reader in self._readers:
+            await reader.close()
+        await self._writer.close()
+        await self._after_close()
+
+    async def _read(self, work: Callable[[Transaction], T | ControlFault]) -> T:
+        return await min(self._readers, key=lambda reader: reader.waiting).run(work)
+
+    async def _write(
+        self, work: Callable[[Transaction], T | ControlFault], locks: Locks = NO_LOCKS
+    ) -> T:
+        return await self._writer.run(work, locks)
+
+
+def _names_of(scope: str, key: RequestKey | None) -> tuple[str, ...]:
+    # Two requests with one key on two managers: the second waits and finds the first's answer.
+    return () if key is None else (f"key:{scope}:{key.key}",)
