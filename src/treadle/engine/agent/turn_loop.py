@@ -7,7 +7,7 @@ turn's terminal record. The order of records and of announcements is that of the
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
 
@@ -294,12 +294,16 @@ class TurnLoop:
         await self._runs.stop(self._answered, "aborted: the turn failed")
         await self._end("failed", error=error)
 
-    async def _end(
+    def _end(
         self, status: TurnStatus, *, error: TurnError | None = None, reason: str | None = None
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
+        """Give the turn its ending now, so that no input joins it any more; await what tells it."""
+        first = self._state.end(status, error)
+        return self._tell_end(reason) if first else _told_already()
+
+    async def _tell_end(self, reason: str | None) -> None:
         state, thread = self._state, self._thread
-        if not state.end(status, error):
-            return
+        status, error = state.status, state.error
         now_ms = int(thread.clock.now() * 1000)
         last = self._report.last_message
         ended = TurnEnded(
@@ -337,6 +341,10 @@ class TurnLoop:
                 ),
             )
         )
+
+
+async def _told_already() -> None:
+    """The turn had ended before."""
 
 
 def _public(error: Exception) -> str:

@@ -27,6 +27,9 @@ from treadle.kit.mint import new_id
 MAX_INPUT_CHARS = 1 << 20
 """Characters a turn's input may have (protocol 0.169.0)."""
 
+END_SECONDS = 5.0
+"""How long a new turn waits for the end of the last one to be stored."""
+
 MakeJournal = Callable[[str], TurnJournal]
 """Makes the journal of a turn that works in the given folder."""
 
@@ -64,7 +67,7 @@ class Turns:
             InputTooLarge: the input is too long.
             Refused: the server is draining, or an image is remote.
         """
-        thread = self._loaded(thread_id)
+        thread = await self._settled(thread_id)
         check_input(content)
         await self._apply(thread, changes)
         steer = Steer(content, client_id)
@@ -86,6 +89,14 @@ class Turns:
         thread.running = RunningTurn(state, loop.interrupt, loop.cut_short)
         thread.scope.start(loop.run(steer), f"turn {state.turn_id}")
         return Turn(id=state.turn_id, root_turn_id=state.turn_id)
+
+    async def _settled(self, thread_id: str) -> LoadedThread:
+        """The loaded thread, once a turn that has ended already is stored and told as well."""
+        thread = self._loaded(thread_id)
+        if thread.running is not None and thread.running.state.over:
+            await thread.scope.join(END_SECONDS)
+            thread = self._loaded(thread_id)
+        return thread
 
     def _loaded(self, thread_id: str) -> LoadedThread:
         thread = self._threads.get(thread_id)
@@ -119,7 +130,7 @@ class Turns:
         """
         thread = self._loaded(thread_id)
         check_input(content)
-        if thread.running is None:
+        if thread.running is None or thread.running.state.over:
             raise Refused("no active turn to steer")
         if not expected_turn_id:
             raise Refused("expectedTurnId must not be empty")
