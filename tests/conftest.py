@@ -1,10 +1,18 @@
-"""Fixtures that more than one folder of tests uses."""
+"""What all tests share: how property tests run, and a PostgreSQL server for those that want one.
+
+Property tests have no deadline per example, and not too many examples: the machines that run the
+suite are shared; how long one example takes says nothing there.
+"""
 
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from support.postgres import Server, run_server
+
+settings.register_profile("treadle", deadline=None, max_examples=60)
+settings.load_profile("treadle")
 
 
 @pytest.fixture(scope="session")
