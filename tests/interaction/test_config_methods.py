@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from support.app_lab import AppLab, Kind
@@ -11,7 +14,7 @@ def edit(key: str, value: object, strategy: str = "replace") -> dict[str, object
 
 
 @BOTH
-async def test_the_configuration_in_force_is_read_with_its_origins(tmp_path, kind: Kind):
+async def test_the_configuration_in_force_is_read_with_its_origins(tmp_path: Path, kind: Kind):
     async with AppLab(tmp_path, kind) as lab:
         client = await lab.connect()
         result = await client.call("config/read", {"includeLayers": True})
@@ -23,7 +26,7 @@ async def test_the_configuration_in_force_is_read_with_its_origins(tmp_path, kin
 
 
 @BOTH
-async def test_a_written_value_is_read_back_and_stands_in_the_file(tmp_path, kind: Kind):
+async def test_a_written_value_is_read_back_and_stands_in_the_file(tmp_path: Path, kind: Kind):
     async with AppLab(tmp_path, kind) as lab:
         client = await lab.connect()
         written = await client.request("config/value/write", edit("model", "new-model"))
@@ -37,7 +40,7 @@ async def test_a_written_value_is_read_back_and_stands_in_the_file(tmp_path, kin
         assert session["model"] == "new-model"
 
 
-async def test_several_changes_are_made_together(tmp_path):
+async def test_several_changes_are_made_together(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         changes = [edit("model", "a-model"), edit("approval_policy", "on-request")]
@@ -46,7 +49,7 @@ async def test_several_changes_are_made_together(tmp_path):
         assert (config["model"], config["approval_policy"]) == ("a-model", "on-request")
 
 
-async def test_a_change_that_is_refused_changes_nothing(tmp_path):
+async def test_a_change_that_is_refused_changes_nothing(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         before = (lab.home / "config.toml").read_text()
@@ -58,7 +61,7 @@ async def test_a_change_that_is_refused_changes_nothing(tmp_path):
         assert (lab.home / "config.toml").read_text() == before
 
 
-async def test_a_write_on_an_old_version_is_a_conflict(tmp_path):
+async def test_a_write_on_an_old_version_is_a_conflict(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         first = await client.request("config/value/write", edit("model", "one"))
@@ -70,7 +73,7 @@ async def test_a_write_on_an_old_version_is_a_conflict(tmp_path):
         assert (await client.request("config/read", {}))["config"]["model"] == "two"
 
 
-async def test_writes_that_come_together_all_happen(tmp_path):
+async def test_writes_that_come_together_all_happen(tmp_path: Path):
     """They share one lane, so none works on a file that another one is changing."""
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
@@ -89,7 +92,7 @@ async def test_writes_that_come_together_all_happen(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["overwrite", 7])
-async def test_a_merge_strategy_that_does_not_exist_is_refused(tmp_path, value: object):
+async def test_a_merge_strategy_that_does_not_exist_is_refused(tmp_path: Path, value: object):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         wrong = {"keyPath": "model", "value": "x", "mergeStrategy": value}
@@ -98,7 +101,7 @@ async def test_a_merge_strategy_that_does_not_exist_is_refused(tmp_path, value: 
         assert raised.value.code == INVALID_REQUEST
 
 
-async def test_requirements_are_null_without_an_administrator(tmp_path):
+async def test_requirements_are_null_without_an_administrator(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         for params in (None, {}):
@@ -108,7 +111,7 @@ async def test_requirements_are_null_without_an_administrator(tmp_path):
             await client.request("configRequirements/read", {"unasked": 1})
 
 
-async def test_models_are_paged(tmp_path):
+async def test_models_are_paged(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         everything = await client.call("model/list", {})
@@ -127,7 +130,7 @@ async def test_models_are_paged(tmp_path):
             await client.request("model/list", {"cursor": "x"})
 
 
-async def test_hidden_models_are_listed_on_request_only(tmp_path):
+async def test_hidden_models_are_listed_on_request_only(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         shown = {m["id"] for m in (await client.request("model/list", {}))["data"]}
@@ -136,7 +139,7 @@ async def test_hidden_models_are_listed_on_request_only(tmp_path):
 
 
 @pytest.mark.parametrize("params", [None, {}, {"refreshToken": False}])
-async def test_a_provider_of_ones_own_needs_no_account(tmp_path, params):
+async def test_a_provider_of_ones_own_needs_no_account(tmp_path: Path, params: Any):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         result = await client.call("account/read", params)

@@ -38,7 +38,7 @@ async def until_gone(pid: int) -> None:
 # ------------------------------------------------------------------ the server dies
 
 
-async def test_a_killed_servers_turn_is_interrupted_and_its_thread_goes_on(tmp_path):
+async def test_a_killed_servers_turn_is_interrupted_and_its_thread_goes_on(tmp_path: Path):
     async with AppLab(tmp_path, "stdio") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -63,7 +63,7 @@ async def test_a_killed_servers_turn_is_interrupted_and_its_thread_goes_on(tmp_p
         assert sent.index("first task") < sent.index("second task") < sent.index("third task")
 
 
-async def test_a_server_killed_during_a_command_leaves_a_history_that_works(tmp_path):
+async def test_a_server_killed_during_a_command_leaves_a_history_that_works(tmp_path: Path):
     async with AppLab(tmp_path, "stdio") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -83,7 +83,7 @@ async def test_a_server_killed_during_a_command_leaves_a_history_that_works(tmp_
         assert made == answered
 
 
-async def test_a_torn_last_line_costs_that_line_alone(tmp_path):
+async def test_a_torn_last_line_costs_that_line_alone(tmp_path: Path):
     async with AppLab(tmp_path, "stdio") as lab:
         client = await lab.connect()
         session = await client.request("thread/start", {"cwd": str(lab.work)})
@@ -105,7 +105,7 @@ async def test_a_torn_last_line_costs_that_line_alone(tmp_path):
 # ------------------------------------------------------------------ the client goes
 
 
-async def test_requests_before_the_end_of_input_are_answered(tmp_path):
+async def test_requests_before_the_end_of_input_are_answered(tmp_path: Path):
     async with AppLab(tmp_path, "stdio") as lab:
         child = await lab.start_process()
         frames = [{"id": 0, "method": "initialize", "params": HELLO}]
@@ -122,7 +122,7 @@ async def test_requests_before_the_end_of_input_are_answered(tmp_path):
         assert "result" in answers[0]
 
 
-async def test_a_last_line_without_its_end_is_still_served(tmp_path):
+async def test_a_last_line_without_its_end_is_still_served(tmp_path: Path):
     async with AppLab(tmp_path, "stdio") as lab:
         child = await lab.start_process()
         child.stdin.write(json.dumps({"id": 0, "method": "initialize", "params": HELLO}).encode())
@@ -133,7 +133,9 @@ async def test_a_last_line_without_its_end_is_still_served(tmp_path):
 
 
 @pytest.mark.parametrize("end", ["eof", "SIGTERM", "SIGINT"])
-async def test_a_server_that_is_told_to_stop_ends_its_turn_and_its_commands(tmp_path, end: str):
+async def test_a_server_that_is_told_to_stop_ends_its_turn_and_its_commands(
+    tmp_path: Path, end: str
+):
     async with AppLab(tmp_path, "stdio") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -157,7 +159,7 @@ async def test_a_server_that_is_told_to_stop_ends_its_turn_and_its_commands(tmp_
         assert read["thread"]["turns"][0]["status"] == "interrupted"
 
 
-async def test_a_client_that_leaves_does_not_take_its_turn_along(tmp_path):
+async def test_a_client_that_leaves_does_not_take_its_turn_along(tmp_path: Path):
     """In a server of many clients a turn belongs to the thread, not to who started it."""
     async with AppLab(tmp_path, "memory") as lab:
         leaving, staying = await lab.connect(), await lab.connect()
@@ -176,7 +178,7 @@ async def test_a_client_that_leaves_does_not_take_its_turn_along(tmp_path):
 # ------------------------------------------------------------------ the client itself
 
 
-async def test_requests_that_wait_fail_when_the_server_dies(tmp_path):
+async def test_requests_that_wait_fail_when_the_server_dies(tmp_path: Path):
     async with AppLab(tmp_path, "stdio") as lab:
         channel = ProcessChannel(await lab.start_process())
         async with Client(channel) as client:

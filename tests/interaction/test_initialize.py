@@ -1,4 +1,6 @@
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,7 @@ HELLO = {"clientInfo": {"name": "lab", "version": "1"}}
 
 
 @BOTH
-async def test_the_handshake_tells_who_serves_and_where(tmp_path, kind: Kind):
+async def test_the_handshake_tells_who_serves_and_where(tmp_path: Path, kind: Kind):
     async with AppLab(tmp_path, kind) as lab:
         client = await lab.connect_raw()
         result = await client.initialize("lab", "1.0")
@@ -21,7 +23,7 @@ async def test_the_handshake_tells_who_serves_and_where(tmp_path, kind: Kind):
 
 
 @BOTH
-async def test_nothing_is_served_before_the_handshake(tmp_path, kind: Kind):
+async def test_nothing_is_served_before_the_handshake(tmp_path: Path, kind: Kind):
     async with AppLab(tmp_path, kind) as lab:
         client = await lab.connect_raw()
         with pytest.raises(RpcError, match=r"^Not initialized$") as raised:
@@ -31,7 +33,7 @@ async def test_nothing_is_served_before_the_handshake(tmp_path, kind: Kind):
         assert (await client.request("thread/list", {}))["data"] == []
 
 
-async def test_the_handshake_happens_once(tmp_path):
+async def test_the_handshake_happens_once(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         with pytest.raises(RpcError, match=r"^Already initialized$") as raised:
@@ -53,7 +55,9 @@ async def test_the_handshake_happens_once(tmp_path):
         ),
     ],
 )
-async def test_a_handshake_with_missing_or_wrong_fields_names_them(tmp_path, params, text):
+async def test_a_handshake_with_missing_or_wrong_fields_names_them(
+    tmp_path: Path, params: Any, text: str
+):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect_raw()
         with pytest.raises(RpcError) as raised:
@@ -62,7 +66,7 @@ async def test_a_handshake_with_missing_or_wrong_fields_names_them(tmp_path, par
         await client.request("initialize", HELLO)  # the connection is still good
 
 
-async def test_a_client_name_must_fit_a_header(tmp_path):
+async def test_a_client_name_must_fit_a_header(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect_raw()
         with pytest.raises(RpcError, match="Must be a valid HTTP header value"):
@@ -71,7 +75,7 @@ async def test_a_client_name_must_fit_a_header(tmp_path):
             await client.request("thread/list", {})
 
 
-async def test_an_unknown_method_is_named_beside_the_known_ones(tmp_path):
+async def test_an_unknown_method_is_named_beside_the_known_ones(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         with pytest.raises(RpcError) as raised:
@@ -81,7 +85,7 @@ async def test_an_unknown_method_is_named_beside_the_known_ones(tmp_path):
         assert "`thread/start`" in raised.value.message
 
 
-async def test_a_method_that_is_not_offered_says_so(tmp_path):
+async def test_a_method_that_is_not_offered_says_so(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect(experimental=True)
         with pytest.raises(RpcError, match="windowsSandbox/setupStart is not supported") as raised:
@@ -89,7 +93,7 @@ async def test_a_method_that_is_not_offered_says_so(tmp_path):
         assert raised.value.code == UNSUPPORTED
 
 
-async def test_experimental_methods_and_fields_need_the_opt_in(tmp_path):
+async def test_experimental_methods_and_fields_need_the_opt_in(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         with pytest.raises(RpcError, match=r"^mock/experimentalMethod requires experimentalApi"):
@@ -101,7 +105,7 @@ async def test_experimental_methods_and_fields_need_the_opt_in(tmp_path):
 
 
 @BOTH
-async def test_notifications_that_were_opted_out_of_do_not_come(tmp_path, kind: Kind):
+async def test_notifications_that_were_opted_out_of_do_not_come(tmp_path: Path, kind: Kind):
     async with AppLab(tmp_path, kind) as lab:
         client = await lab.connect(opt_out=("item/agentMessage/delta", "thread/started"))
         await lab.run_turn(client, await lab.start_thread(client))
@@ -112,7 +116,7 @@ async def test_notifications_that_were_opted_out_of_do_not_come(tmp_path, kind: 
 
 
 @BOTH
-async def test_frames_that_are_no_messages_are_skipped(tmp_path, kind: Kind):
+async def test_frames_that_are_no_messages_are_skipped(tmp_path: Path, kind: Kind):
     async with AppLab(tmp_path, kind) as lab:
         client = await lab.connect()
         for frame in (
@@ -127,7 +131,7 @@ async def test_frames_that_are_no_messages_are_skipped(tmp_path, kind: Kind):
         assert (await client.request("thread/list", {}))["data"] == []
 
 
-async def test_ids_of_requests_come_back_as_they_were(tmp_path):
+async def test_ids_of_requests_come_back_as_they_were(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         ids = ["text", "", "é", 0, -5, 2**63 - 1]
@@ -138,7 +142,7 @@ async def test_ids_of_requests_come_back_as_they_were(tmp_path):
 
 
 @BOTH
-async def test_a_flood_of_requests_is_answered_one_by_one(tmp_path, kind: Kind):
+async def test_a_flood_of_requests_is_answered_one_by_one(tmp_path: Path, kind: Kind):
     """Each gets a result or the overload error, whatever was in flight at its time."""
     count = 3000
     async with AppLab(tmp_path, kind) as lab:
@@ -155,7 +159,7 @@ async def test_a_flood_of_requests_is_answered_one_by_one(tmp_path, kind: Kind):
         assert sum("result" in m for m in answers.values()) >= 512
 
 
-async def test_configuration_problems_are_told_after_the_handshake(tmp_path):
+async def test_configuration_problems_are_told_after_the_handshake(tmp_path: Path):
     async with AppLab(tmp_path, "memory", extra='no_such_key = "x"') as lab:
         (lab.home / "config.toml").write_text("model = [broken")
         client = await lab.connect()
@@ -165,7 +169,7 @@ async def test_configuration_problems_are_told_after_the_handshake(tmp_path):
         assert "config.toml" in json.dumps(warnings[0])
 
 
-async def test_every_notification_carries_the_time_of_its_making(tmp_path):
+async def test_every_notification_carries_the_time_of_its_making(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         await lab.run_turn(client, await lab.start_thread(client))
@@ -175,7 +179,7 @@ async def test_every_notification_carries_the_time_of_its_making(tmp_path):
         assert stamps == sorted(stamps)
 
 
-async def test_a_wrong_type_deep_in_the_parameters_is_explained(tmp_path):
+async def test_a_wrong_type_deep_in_the_parameters_is_explained(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)

@@ -21,7 +21,9 @@ def by_id(thread_id: str) -> dict[str, str]:
 
 
 @BOTH
-async def test_a_new_thread_is_announced_after_its_answer_and_stores_nothing(tmp_path, kind: Kind):
+async def test_a_new_thread_is_announced_after_its_answer_and_stores_nothing(
+    tmp_path: Path, kind: Kind
+):
     async with AppLab(tmp_path, kind) as lab:
         client = await lab.connect()
         session = await client.call("thread/start", {"cwd": str(lab.work)})
@@ -39,7 +41,7 @@ async def test_a_new_thread_is_announced_after_its_answer_and_stores_nothing(tmp
         assert (await client.request("thread/list", {}))["data"] == []
 
 
-async def test_settings_of_the_request_win_over_configuration(tmp_path):
+async def test_settings_of_the_request_win_over_configuration(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         session = await client.request(
@@ -52,7 +54,7 @@ async def test_settings_of_the_request_win_over_configuration(tmp_path):
         assert session["cwd"] == str(lab.work)
 
 
-async def test_a_provider_that_is_not_configured_is_named(tmp_path):
+async def test_a_provider_that_is_not_configured_is_named(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         with pytest.raises(RpcError, match="nowhere") as raised:
@@ -60,7 +62,7 @@ async def test_a_provider_that_is_not_configured_is_named(tmp_path):
         assert raised.value.code == INVALID_REQUEST
 
 
-async def test_an_ephemeral_thread_leaves_no_trace(tmp_path):
+async def test_an_ephemeral_thread_leaves_no_trace(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client, ephemeral=True)
@@ -77,7 +79,7 @@ async def test_an_ephemeral_thread_leaves_no_trace(tmp_path):
 
 
 @BOTH
-async def test_a_thread_is_read_with_its_turns_on_request(tmp_path, kind: Kind):
+async def test_a_thread_is_read_with_its_turns_on_request(tmp_path: Path, kind: Kind):
     async with AppLab(tmp_path, kind) as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -97,7 +99,7 @@ async def test_a_thread_is_read_with_its_turns_on_request(tmp_path, kind: Kind):
     "method",
     ["thread/read", "thread/resume", "thread/archive", "thread/unarchive", "turn/interrupt"],
 )
-async def test_an_unknown_thread_is_named(tmp_path, method: str):
+async def test_an_unknown_thread_is_named(tmp_path: Path, method: str):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         with pytest.raises(RpcError, match=NOBODY) as raised:
@@ -108,7 +110,7 @@ async def test_an_unknown_thread_is_named(tmp_path, method: str):
 @pytest.mark.parametrize(
     "method", ["thread/read", "thread/resume", "thread/archive", "thread/unsubscribe"]
 )
-async def test_an_id_that_is_none_is_refused(tmp_path, method: str):
+async def test_an_id_that_is_none_is_refused(tmp_path: Path, method: str):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         with pytest.raises(RpcError, match=r"^invalid (thread|session) id: ") as raised:
@@ -120,7 +122,7 @@ async def test_an_id_that_is_none_is_refused(tmp_path, method: str):
 
 
 @BOTH
-async def test_lists_are_paged_newest_first_and_back(tmp_path, kind: Kind):
+async def test_lists_are_paged_newest_first_and_back(tmp_path: Path, kind: Kind):
     async with AppLab(tmp_path, kind) as lab:
         client = await lab.connect()
         ids: list[str] = []
@@ -137,7 +139,7 @@ async def test_lists_are_paged_newest_first_and_back(tmp_path, kind: Kind):
         assert [thread["id"] for thread in oldest["data"]] == [ids[0]]
 
 
-async def test_lists_are_filtered(tmp_path):
+async def test_lists_are_filtered(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -158,7 +160,7 @@ async def test_lists_are_filtered(tmp_path):
         assert await found(sourceKinds=["exec"]) == []
 
 
-async def test_a_cursor_that_is_none_is_refused(tmp_path):
+async def test_a_cursor_that_is_none_is_refused(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         with pytest.raises(RpcError, match="cursor") as raised:
@@ -166,7 +168,7 @@ async def test_a_cursor_that_is_none_is_refused(tmp_path):
         assert raised.value.code == INVALID_REQUEST
 
 
-async def test_loaded_threads_are_paged(tmp_path):
+async def test_loaded_threads_are_paged(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         ids = sorted([await lab.start_thread(client) for _ in range(3)])
@@ -179,7 +181,7 @@ async def test_loaded_threads_are_paged(tmp_path):
 # ------------------------------------------------------------------ resuming
 
 
-async def test_a_resumed_thread_goes_on_where_it_stood(tmp_path):
+async def test_a_resumed_thread_goes_on_where_it_stood(tmp_path: Path):
     """A second process resumes what the first one left behind."""
     async with AppLab(tmp_path, "stdio") as lab:
         first = await lab.connect()
@@ -196,7 +198,7 @@ async def test_a_resumed_thread_goes_on_where_it_stood(tmp_path):
         assert texts.index("first task") < texts.index("Done") < texts.index("second task")
 
 
-async def test_two_clients_of_one_server_hear_the_same_thread(tmp_path):
+async def test_two_clients_of_one_server_hear_the_same_thread(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         first, second = await lab.connect(), await lab.connect()
         thread_id = await lab.start_thread(first)
@@ -211,7 +213,7 @@ async def test_two_clients_of_one_server_hear_the_same_thread(tmp_path):
         assert ended[0] == ended[1]
 
 
-async def test_turns_can_be_left_out_of_a_resume(tmp_path):
+async def test_turns_can_be_left_out_of_a_resume(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -220,7 +222,7 @@ async def test_turns_can_be_left_out_of_a_resume(tmp_path):
         assert slim["thread"]["turns"] == []
 
 
-async def test_a_thread_that_stored_nothing_cannot_be_resumed(tmp_path):
+async def test_a_thread_that_stored_nothing_cannot_be_resumed(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -229,7 +231,7 @@ async def test_a_thread_that_stored_nothing_cannot_be_resumed(tmp_path):
         assert raised.value.code == INVALID_REQUEST
 
 
-async def test_a_thread_that_another_process_writes_is_not_taken_over(tmp_path):
+async def test_a_thread_that_another_process_writes_is_not_taken_over(tmp_path: Path):
     async with AppLab(tmp_path, "stdio") as lab:
         first, second = await lab.connect(), await lab.connect()
         thread_id = await lab.start_thread(first)
@@ -240,7 +242,7 @@ async def test_a_thread_that_another_process_writes_is_not_taken_over(tmp_path):
         await lab.run_turn(first, thread_id)  # the owner is not disturbed
 
 
-async def test_resuming_by_path_says_what_to_use_instead(tmp_path):
+async def test_resuming_by_path_says_what_to_use_instead(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect(experimental=True)
         with pytest.raises(RpcError, match="use threadId") as raised:
@@ -252,7 +254,7 @@ async def test_resuming_by_path_says_what_to_use_instead(tmp_path):
 
 
 @BOTH
-async def test_thread_archive_requires_materialized_rollout(tmp_path, kind: Kind):
+async def test_thread_archive_requires_materialized_rollout(tmp_path: Path, kind: Kind):
     async with AppLab(tmp_path, kind) as lab:
         client = await lab.connect()
         session = await client.request("thread/start", {"cwd": str(lab.work)})
@@ -274,7 +276,7 @@ async def test_thread_archive_requires_materialized_rollout(tmp_path, kind: Kind
 
 
 @BOTH
-async def test_thread_archive_clears_stale_subscriptions_before_resume(tmp_path, kind: Kind):
+async def test_thread_archive_clears_stale_subscriptions_before_resume(tmp_path: Path, kind: Kind):
     async with AppLab(tmp_path, kind) as lab:
         primary = await lab.connect()
         thread_id = await lab.start_thread(primary)
@@ -296,7 +298,7 @@ async def test_thread_archive_clears_stale_subscriptions_before_resume(tmp_path,
         assert not [name for name in primary.methods() if name.startswith(("turn/", "item/"))]
 
 
-async def test_archiving_ends_a_running_turn_first(tmp_path):
+async def test_archiving_ends_a_running_turn_first(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -309,7 +311,7 @@ async def test_archiving_ends_a_running_turn_first(tmp_path):
         assert (await client.request("thread/loaded/list", {}))["data"] == []
 
 
-async def test_an_archived_thread_is_read_but_not_resumed(tmp_path):
+async def test_an_archived_thread_is_read_but_not_resumed(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -327,7 +329,7 @@ async def test_an_archived_thread_is_read_but_not_resumed(tmp_path):
 
 
 @BOTH
-async def test_a_thread_that_nobody_watches_any_more_is_closed(tmp_path, kind: Kind):
+async def test_a_thread_that_nobody_watches_any_more_is_closed(tmp_path: Path, kind: Kind):
     async with AppLab(tmp_path, kind) as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -344,7 +346,7 @@ async def test_a_thread_that_nobody_watches_any_more_is_closed(tmp_path, kind: K
         assert (await client.request("thread/read", by_id(thread_id)))["thread"]["id"] == thread_id
 
 
-async def test_a_thread_with_another_watcher_stays(tmp_path):
+async def test_a_thread_with_another_watcher_stays(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         first, second = await lab.connect(), await lab.connect()
         thread_id = await lab.start_thread(first)
@@ -361,7 +363,7 @@ async def test_a_thread_with_another_watcher_stays(tmp_path):
         assert (await first.request("thread/loaded/list", {}))["data"] == [thread_id]
 
 
-async def test_a_running_turn_is_finished_before_its_unwatched_thread_closes(tmp_path):
+async def test_a_running_turn_is_finished_before_its_unwatched_thread_closes(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -378,7 +380,7 @@ async def test_a_running_turn_is_finished_before_its_unwatched_thread_closes(tmp
         assert stored["thread"]["turns"][0]["status"] == "completed"
 
 
-async def test_a_client_that_leaves_gives_up_its_threads(tmp_path):
+async def test_a_client_that_leaves_gives_up_its_threads(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         leaving, staying = await lab.connect(), await lab.connect()
         thread_id = await lab.start_thread(leaving)

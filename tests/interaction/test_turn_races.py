@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ def check_history(items: list[dict[str, Any]]) -> None:
     assert sorted(made) == sorted(answered)
 
 
-async def test_an_interrupt_at_any_moment_ends_the_turn_once(tmp_path):
+async def test_an_interrupt_at_any_moment_ends_the_turn_once(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -66,7 +67,9 @@ async def test_an_interrupt_at_any_moment_ends_the_turn_once(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["true", "sleep 300"])
-async def test_an_interrupt_around_a_command_leaves_a_history_that_works(tmp_path, command: str):
+async def test_an_interrupt_around_a_command_leaves_a_history_that_works(
+    tmp_path: Path, command: str
+):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -84,7 +87,7 @@ async def test_an_interrupt_around_a_command_leaves_a_history_that_works(tmp_pat
         check_history(lab.provider.requests[-1].body["input"])
 
 
-async def test_a_steer_at_any_moment_joins_the_turn_or_is_refused(tmp_path):
+async def test_a_steer_at_any_moment_joins_the_turn_or_is_refused(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -110,7 +113,7 @@ async def test_a_steer_at_any_moment_joins_the_turn_or_is_refused(tmp_path):
         assert max(endings(client).values()) == 1
 
 
-async def test_turns_of_many_threads_run_side_by_side(tmp_path):
+async def test_turns_of_many_threads_run_side_by_side(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         ids = [await lab.start_thread(client) for _ in range(12)]

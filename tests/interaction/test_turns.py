@@ -1,6 +1,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ async def finished(client: LabClient) -> dict[str, Any]:
 
 
 @BOTH
-async def test_a_turn_tells_its_story_in_order(tmp_path, kind: Kind):
+async def test_a_turn_tells_its_story_in_order(tmp_path: Path, kind: Kind):
     async with AppLab(tmp_path, kind) as lab:
         client = await lab.connect()
         await client.settle()
@@ -86,7 +87,7 @@ async def test_a_turn_tells_its_story_in_order(tmp_path, kind: Kind):
         assert seen[answered + 1]["method"] == "thread/status/changed"
 
 
-async def test_the_second_turn_sends_the_first_along(tmp_path):
+async def test_the_second_turn_sends_the_first_along(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -104,7 +105,7 @@ async def test_the_second_turn_sends_the_first_along(tmp_path):
         )
 
 
-async def test_reasoning_is_streamed_as_an_item_of_its_own(tmp_path):
+async def test_reasoning_is_streamed_as_an_item_of_its_own(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -119,7 +120,7 @@ async def test_reasoning_is_streamed_as_an_item_of_its_own(tmp_path):
         assert items[1]["summary"] == ["Hmm"]
 
 
-async def test_every_item_that_starts_completes_once(tmp_path):
+async def test_every_item_that_starts_completes_once(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -137,7 +138,7 @@ async def test_every_item_that_starts_completes_once(tmp_path):
         assert len(set(ids["item/started"])) == 4
 
 
-async def test_settings_of_a_turn_stick_to_the_thread(tmp_path):
+async def test_settings_of_a_turn_stick_to_the_thread(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -150,7 +151,7 @@ async def test_settings_of_a_turn_stick_to_the_thread(tmp_path):
         assert lab.provider.requests[1].body["reasoning"]["effort"] == "high"
 
 
-async def test_an_output_schema_reaches_the_model(tmp_path):
+async def test_an_output_schema_reaches_the_model(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -164,7 +165,7 @@ async def test_an_output_schema_reaches_the_model(tmp_path):
 # ------------------------------------------------------------------ refusals
 
 
-async def test_a_turn_needs_a_loaded_thread(tmp_path):
+async def test_a_turn_needs_a_loaded_thread(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         nobody = "00000000-0000-7000-8000-000000000000"
@@ -173,7 +174,7 @@ async def test_a_turn_needs_a_loaded_thread(tmp_path):
         assert raised.value.code == INVALID_REQUEST
 
 
-async def test_input_past_a_million_characters_is_refused_with_the_numbers(tmp_path):
+async def test_input_past_a_million_characters_is_refused_with_the_numbers(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -188,7 +189,7 @@ async def test_input_past_a_million_characters_is_refused_with_the_numbers(tmp_p
         await lab.run_turn(client, thread_id, "x" * (1 << 20))
 
 
-async def test_remote_images_are_refused(tmp_path):
+async def test_remote_images_are_refused(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -201,7 +202,7 @@ async def test_remote_images_are_refused(tmp_path):
 
 
 @BOTH
-async def test_the_model_runs_commands_and_hears_what_they_said(tmp_path, kind: Kind):
+async def test_the_model_runs_commands_and_hears_what_they_said(tmp_path: Path, kind: Kind):
     async with AppLab(tmp_path, kind) as lab:
         (lab.work / "hello.txt").write_text("hello\n")
         client = await lab.connect()
@@ -226,7 +227,7 @@ async def test_the_model_runs_commands_and_hears_what_they_said(tmp_path, kind: 
 
 
 @BOTH
-async def test_the_model_edits_files(tmp_path, kind: Kind):
+async def test_the_model_edits_files(tmp_path: Path, kind: Kind):
     async with AppLab(tmp_path, kind) as lab:
         (lab.work / "hello.txt").write_text("hello\n")
         client = await lab.connect()
@@ -248,7 +249,7 @@ async def test_the_model_edits_files(tmp_path, kind: Kind):
         assert lab.provider.requests[1].body["input"][-1]["type"] == "custom_tool_call_output"
 
 
-async def test_outputs_go_back_in_the_order_of_the_calls(tmp_path):
+async def test_outputs_go_back_in_the_order_of_the_calls(tmp_path: Path):
     """The first call ends last: it waits for a file that the second one makes."""
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
@@ -272,7 +273,9 @@ async def test_outputs_go_back_in_the_order_of_the_calls(tmp_path):
     ("name", "arguments"),
     [("no_such_tool", {}), ("exec_command", "{not json"), ("exec_command", {}), ("", {})],
 )
-async def test_a_call_that_makes_no_sense_is_told_to_the_model(tmp_path, name: str, arguments):
+async def test_a_call_that_makes_no_sense_is_told_to_the_model(
+    tmp_path: Path, name: str, arguments: Any
+):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -287,7 +290,7 @@ async def test_a_call_that_makes_no_sense_is_told_to_the_model(tmp_path, name: s
 
 
 @BOTH
-async def test_an_interrupt_before_the_first_event_ends_the_turn(tmp_path, kind: Kind):
+async def test_an_interrupt_before_the_first_event_ends_the_turn(tmp_path: Path, kind: Kind):
     async with AppLab(tmp_path, kind) as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -303,7 +306,7 @@ async def test_an_interrupt_before_the_first_event_ends_the_turn(tmp_path, kind:
         assert (await lab.run_turn(client, thread_id))["status"] == "completed"
 
 
-async def test_an_interrupt_in_the_same_breath_as_the_start_ends_the_turn(tmp_path):
+async def test_an_interrupt_in_the_same_breath_as_the_start_ends_the_turn(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -319,7 +322,7 @@ async def test_an_interrupt_in_the_same_breath_as_the_start_ends_the_turn(tmp_pa
         assert client.methods().count("turn/completed") == 1
 
 
-async def test_a_streaming_answer_is_interrupted_and_what_was_said_is_kept(tmp_path):
+async def test_a_streaming_answer_is_interrupted_and_what_was_said_is_kept(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -337,7 +340,7 @@ async def test_a_streaming_answer_is_interrupted_and_what_was_said_is_kept(tmp_p
 
 
 @BOTH
-async def test_a_running_command_is_stopped_by_an_interrupt(tmp_path, kind: Kind):
+async def test_a_running_command_is_stopped_by_an_interrupt(tmp_path: Path, kind: Kind):
     async with AppLab(tmp_path, kind) as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -360,7 +363,7 @@ async def test_a_running_command_is_stopped_by_an_interrupt(tmp_path, kind: Kind
         assert "aborted by user" in outputs[0]["output"]
 
 
-async def test_only_the_turn_that_runs_can_be_interrupted(tmp_path):
+async def test_only_the_turn_that_runs_can_be_interrupted(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -376,7 +379,7 @@ async def test_only_the_turn_that_runs_can_be_interrupted(tmp_path):
         assert (await finished(client))["status"] == "interrupted"
 
 
-async def test_a_turn_that_is_interrupted_many_times_ends_once(tmp_path):
+async def test_a_turn_that_is_interrupted_many_times_ends_once(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -399,7 +402,7 @@ async def test_a_turn_that_is_interrupted_many_times_ends_once(tmp_path):
 
 
 @BOTH
-async def test_input_joins_a_running_turn(tmp_path, kind: Kind):
+async def test_input_joins_a_running_turn(tmp_path: Path, kind: Kind):
     async with AppLab(tmp_path, kind) as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -422,7 +425,7 @@ async def test_input_joins_a_running_turn(tmp_path, kind: Kind):
         assert client.methods().count("turn/started") == 1
 
 
-async def test_starting_a_turn_while_one_runs_joins_it(tmp_path):
+async def test_starting_a_turn_while_one_runs_joins_it(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -434,7 +437,7 @@ async def test_starting_a_turn_while_one_runs_joins_it(tmp_path):
         assert (await finished(client))["status"] == "completed"
 
 
-async def test_steering_needs_the_turn_that_runs(tmp_path):
+async def test_steering_needs_the_turn_that_runs(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -454,7 +457,7 @@ async def test_steering_needs_the_turn_that_runs(tmp_path):
 
 
 @BOTH
-async def test_a_refused_model_call_fails_the_turn_and_not_the_thread(tmp_path, kind: Kind):
+async def test_a_refused_model_call_fails_the_turn_and_not_the_thread(tmp_path: Path, kind: Kind):
     async with AppLab(tmp_path, kind) as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -471,7 +474,7 @@ async def test_a_refused_model_call_fails_the_turn_and_not_the_thread(tmp_path, 
         assert (await lab.run_turn(client, thread_id))["status"] == "completed"
 
 
-async def test_a_stream_that_breaks_is_tried_again_and_said_so(tmp_path):
+async def test_a_stream_that_breaks_is_tried_again_and_said_so(tmp_path: Path):
     async with AppLab(tmp_path, "memory", retries=2) as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -489,7 +492,7 @@ async def test_a_stream_that_breaks_is_tried_again_and_said_so(tmp_path):
         assert again[0].body["input"] == again[1].body["input"]
 
 
-async def test_a_failure_that_the_provider_names_ends_the_turn(tmp_path):
+async def test_a_failure_that_the_provider_names_ends_the_turn(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
@@ -499,7 +502,7 @@ async def test_a_failure_that_the_provider_names_ends_the_turn(tmp_path):
         assert done["error"]["codexErrorInfo"] == "contextWindowExceeded"
 
 
-async def test_a_failure_after_a_tool_call_leaves_a_history_that_still_works(tmp_path):
+async def test_a_failure_after_a_tool_call_leaves_a_history_that_still_works(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         thread_id = await lab.start_thread(client)

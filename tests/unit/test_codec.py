@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from treadle.wire.protocol import codec
@@ -36,7 +38,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("kind", "raw", "text"), WRONG, ids=lambda value: str(value)[:40])
-def test_the_error_says_what_is_wrong_in_the_words_of_the_references(kind, raw, text):
+def test_the_error_says_what_is_wrong_in_the_words_of_the_references(
+    kind: Any, raw: bytes, text: str
+):
     with pytest.raises(RpcError) as raised:
         codec.decode_params(raw, kind)
     assert raised.value.code == INVALID_REQUEST
@@ -69,13 +73,13 @@ def test_bytes_that_are_no_text_are_an_error_of_the_request():
 
 
 @pytest.mark.parametrize("raw", [None, b"{}", b" {} "])
-def test_methods_without_parameters_take_none_or_an_empty_object(raw):
+def test_methods_without_parameters_take_none_or_an_empty_object(raw: bytes | None):
     codec.check_no_params(raw)
 
 
 @pytest.mark.parametrize(
     ("raw", "shown"), [(b"[]", "sequence"), (b'{"a":1}', "map"), (b"1.5", "f")]
 )
-def test_methods_without_parameters_refuse_others(raw, shown):
+def test_methods_without_parameters_refuse_others(raw: bytes, shown: str):
     with pytest.raises(RpcError, match=f"invalid type: {shown}.*expected unit"):
         codec.check_no_params(raw)

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,7 +18,7 @@ VALUES = st.recursive(
 
 
 @given(IDS, VALUES)
-def test_an_answer_carries_the_very_id_of_its_request(request_id, result):
+def test_an_answer_carries_the_very_id_of_its_request(request_id: int | str, result: Any):
     frame = json.dumps({"id": request_id, "method": "m", "params": {}}).encode()
     request = jsonrpc.decode(frame)
     assert isinstance(request, Request)
@@ -38,7 +39,7 @@ def test_ids_are_echoed_byte_for_byte(raw: str):
 
 
 @given(IDS, VALUES)
-def test_requests_notifications_and_answers_survive_the_way(request_id, params):
+def test_requests_notifications_and_answers_survive_the_way(request_id: int | str, params: Any):
     params = {"value": params}
     request = jsonrpc.decode(jsonrpc.encode_request(request_id, "a/b", params))
     assert isinstance(request, Request)

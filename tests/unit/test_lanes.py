@@ -1,5 +1,5 @@
 import asyncio
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -168,7 +168,9 @@ ACTIONS = st.lists(
 
 @settings(max_examples=80, deadline=None)
 @given(ACTIONS)
-def test_whatever_comes_and_goes_exclusive_work_never_overlaps_and_all_is_served(actions):
+def test_whatever_comes_and_goes_exclusive_work_never_overlaps_and_all_is_served(
+    actions: list[Any],
+):
     async def play() -> None:
         bench = Bench()
         keys: dict[int, str] = {}

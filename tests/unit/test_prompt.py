@@ -66,7 +66,7 @@ def check_valid(items: list[dict[str, Any]]) -> None:
 
 
 @given(histories(), st.data())
-def test_any_prefix_of_a_history_becomes_valid(history, data):
+def test_any_prefix_of_a_history_becomes_valid(history: list[dict[str, Any]], data: st.DataObject):
     cut = data.draw(st.integers(0, len(history)))
     prefix = history[:cut]
     whole = prompt.normalise(prefix)
@@ -76,13 +76,13 @@ def test_any_prefix_of_a_history_becomes_valid(history, data):
 
 
 @given(histories(), st.data())
-def test_any_rest_of_a_history_becomes_valid(history, data):
+def test_any_rest_of_a_history_becomes_valid(history: list[dict[str, Any]], data: st.DataObject):
     cut = data.draw(st.integers(0, len(history)))
     check_valid(prompt.normalise(history[cut:]))
 
 
 @given(histories())
-def test_a_valid_history_stays_as_it_is(history):
+def test_a_valid_history_stays_as_it_is(history: list[dict[str, Any]]):
     assert prompt.normalise(history) == history
 
 

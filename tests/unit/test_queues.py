@@ -101,7 +101,9 @@ async def test_a_closed_outbox_is_drained_and_lets_producers_go():
 
 
 @given(st.lists(st.tuples(st.binary(min_size=1, max_size=8), st.booleans()), max_size=40))
-def test_nothing_that_must_arrive_is_ever_lost_and_order_is_kept(messages):
+def test_nothing_that_must_arrive_is_ever_lost_and_order_is_kept(
+    messages: list[tuple[bytes, bool]],
+):
     async def play() -> None:
         box = Outbox(16)
         accepted = [m for m, droppable in messages if box.put(m, droppable=droppable)]
@@ -118,7 +120,7 @@ LINE = st.binary(max_size=12).map(lambda data: data.replace(b"\n", b" "))
 
 
 @given(st.lists(LINE, max_size=12), LINE, st.lists(st.integers(1, 9), min_size=1, max_size=30))
-def test_lines_are_the_same_however_they_are_cut(lines, rest, cuts):
+def test_lines_are_the_same_however_they_are_cut(lines: list[bytes], rest: bytes, cuts: list[int]):
     data = b"".join(line + b"\n" for line in lines) + rest
     splitter, got, at, step = LineSplitter(1000), [], 0, 0
     while at < len(data):
@@ -130,7 +132,7 @@ def test_lines_are_the_same_however_they_are_cut(lines, rest, cuts):
 
 
 @given(st.lists(st.sampled_from([b"short", b"x" * 21, b"y" * 40]), max_size=8), st.integers(1, 50))
-def test_long_lines_are_discarded_whole_and_counted_once(lines, size):
+def test_long_lines_are_discarded_whole_and_counted_once(lines: list[bytes], size: int):
     data = b"".join(line + b"\n" for line in lines)
     splitter = LineSplitter(20)
     got = [line for at in range(0, len(data), size) for line in splitter.feed(data[at : at + size])]

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +31,7 @@ def steer(text: str = "more") -> Steer:
 
 
 @given(DEEDS)
-def test_whatever_happens_a_turn_ends_once_and_takes_nothing_after(deeds):
+def test_whatever_happens_a_turn_ends_once_and_takes_nothing_after(deeds: list[Any]):
     state = make()
     endings: list[str] = []
     given_in = taken_out = 0
