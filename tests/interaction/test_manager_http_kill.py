@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import msgspec
+import pytest
 
 from treadle.control.http.server import ManagerOptions, serve
 
@@ -17,11 +18,12 @@ APPENDERS = 4
 ACKNOWLEDGED_BEFORE_KILL = 60
 
 
-async def start_process(folder: Path) -> tuple[asyncio.subprocess.Process, str]:
+async def start_process(folder: Path, *database_url: str) -> tuple[asyncio.subprocess.Process, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(ROOT / "tests/support/manager_process.py"),
         str(folder),
+        *database_url,
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )
@@ -74,10 +76,15 @@ class Writer:
             return
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    return request.getfixturevalue("postgres_url") if request.param == "postgres" else None
+
+
 async def test_kill_9_in_the_middle_of_appends_loses_no_acknowledged_event(
-    tmp_path: Path,
+    tmp_path: Path, database_url: str | None
 ) -> None:
-    process, address = await start_process(tmp_path)
+    process, address = await start_process(tmp_path, *([database_url] if database_url else []))
     progress = asyncio.Event()
     async with httpx.AsyncClient(base_url=address, timeout=10) as http:
         writers = [Writer(http, f"w{n}") for n in range(APPENDERS)]
@@ -92,7 +99,7 @@ async def test_kill_9_in_the_middle_of_appends_loses_no_acknowledged_event(
                 await task
 
     assert any(writer.sent > writer.acknowledged for writer in writers), "nothing was in flight"
-    manager = await serve(ManagerOptions(data_folder=tmp_path))
+    manager = await serve(ManagerOptions(data_folder=tmp_path, database_url=database_url))
     try:
         async with httpx.AsyncClient(base_url=manager.address, timeout=10) as http:
             for writer in writers:

@@ -1,4 +1,4 @@
-"""A manager in a process of its own, for tests that kill it: `manager_process.py FOLDER`.
+"""A manager in a process of its own, for tests that kill it: `manager_process.py FOLDER [URL]`.
 
 Prints its address on the first line, then serves until SIGTERM.
 """
@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 
-async def main(folder: Path) -> None:
+async def main(folder: Path, database_url: str | None = None) -> None:
     from treadle.control.http.server import ManagerOptions, serve
 
-    manager = await serve(ManagerOptions(data_folder=folder))
+    manager = await serve(ManagerOptions(data_folder=folder, database_url=database_url))
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     print(manager.address, flush=True)
@@ -21,4 +21,4 @@ async def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(Path(sys.argv[1]), *sys.argv[2:]))

@@ -54,8 +54,9 @@ class Session:
 class Server:
     """A server where databases can be made."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, temporary: bool) -> None:
         self.url = url
+        self._temporary = temporary
         self._admin = Session(url)
 
     def create_database(self) -> str:
@@ -65,6 +66,8 @@ class Server:
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
 
     def drop_database(self, url: str) -> None:
+        if self._temporary:
+            return  # goes with the server, which takes less time
         self._admin.run(f"DROP DATABASE {urlsplit(url).path[1:]} WITH (FORCE)")
 
     def cut_sessions(self, url: str, application: str = "treadle-manager") -> int:
@@ -147,7 +150,7 @@ def run_server() -> Iterator[Server]:
     """Body of the session's fixture."""
     url = os.environ.get("TREADLE_TEST_POSTGRES")
     own = None if url else OwnServer(find_binaries())
-    server = Server(url or own.url)  # type: ignore[union-attr]
+    server = Server(own.url if own else str(url), temporary=own is not None)
     yield server
     server.close()
     if own is not None:

@@ -6,7 +6,7 @@ the server's clock counts.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from treadle.control.db.migrate import apply_migrations, find_missing, known_migrations
@@ -55,11 +55,7 @@ async def missing_migrations(url: str) -> list[str]:
     Raises:
         DatabaseUnusable: as `open_postgres`.
     """
-    reading = _Reading(url)
-    try:
-        return await asyncio.to_thread(_at_start, url, reading.missing)
-    finally:
-        reading.close()
+    return await asyncio.to_thread(_at_start, url, _Reading(url).look_and_close)
 
 
 def _at_start(url: str, work: Callable[[], T]) -> T:
@@ -68,6 +64,11 @@ def _at_start(url: str, work: Callable[[], T]) -> T:
         return work()
     except errors() as error:
         raise DatabaseUnusable(explain(url, error)) from error
+
+
+def _storable(names: Iterable[str]) -> list[str]:
+    """Each name once; what PostgreSQL knows no text for is refused later, with its reason."""
+    return sorted({name for name in names if "\0" not in name})
 
 
 class _Session:
@@ -118,12 +119,15 @@ class _Reading(_Session):
         self._link.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         return BufferedTransaction(self._link, self._statements, self._now, [])
 
-    def missing(self) -> list[str]:
-        self._link.open()
-        known = [name for _, name, _ in known_migrations(DIALECT)]
-        if not self._run("schema_exists")["found"]:
-            return known
-        return [name for _, name, _ in find_missing(self._link, DIALECT)]
+    def look_and_close(self) -> list[str]:
+        """Names of migrations that are missing."""
+        try:
+            self._link.open()
+            if not self._run("schema_exists")["found"]:
+                return [name for _, name, _ in known_migrations(DIALECT)]
+            return [name for _, name, _ in find_missing(self._link, DIALECT)]
+        finally:
+            self.close()
 
 
 class _Writing(_Session):
@@ -146,10 +150,10 @@ class _Writing(_Session):
                 self._link.drop()  # with the locks that a half-made entry may hold
                 raise
         self._link.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-        names = sorted({name for piece in locks for name in piece.names})
+        names = _storable(name for piece in locks for name in piece.names)
         if names:
             self._run("lock_names", names=names)
-        runs = sorted({run_id for piece in locks for run_id in piece.runs if "\0" not in run_id})
+        runs = _storable(run_id for piece in locks for run_id in piece.runs)
         lock_heads = self._statements["lock_heads"]
         heads = self._link.execute(lock_heads, {"runs": runs}).fetchall() if runs else []
         return BufferedTransaction(self._link, self._statements, self._now, heads)
