@@ -13,6 +13,11 @@ from treadle.config.load import read_environment
 from treadle.kit.tasks import TaskScope
 
 DEFAULT_PORT = 7717
+DATABASE_HELP = (
+    "sqlite:///PATH (one manager; a relative PATH is below the data folder) or "
+    "postgresql://USER@HOST:PORT/DATABASE (any number of managers; the password is better in "
+    "PGPASSWORD or ~/.pgpass); default: manager.db in the data folder"
+)
 
 
 def default_data() -> Path:
@@ -25,9 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="treadle manager", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 picks a free one")
-    parser.add_argument(
-        "--database", metavar="URL", help="sqlite:///PATH; default: manager.db in the data folder"
-    )
+    parser.add_argument("--database", metavar="URL", help=DATABASE_HELP)
     parser.add_argument("--data", type=Path, default=None, metavar="DIR", help="data folder")
     parser.add_argument(
         "--auth",

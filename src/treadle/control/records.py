@@ -388,6 +388,13 @@ class RunPage(Body):
     next_cursor: str | None
 
 
+class Verification(Body):
+    """What in a run's stored state its log does not explain."""
+
+    run_id: str
+    findings: list[str]
+
+
 class ClaimList(Body):
     """Answer to a pool claim."""
 

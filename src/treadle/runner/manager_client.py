@@ -29,6 +29,7 @@ from treadle.runner.manager_types import (
     Run,
     RunPage,
     Shape,
+    Verification,
 )
 
 T = TypeVar("T")
@@ -154,6 +155,11 @@ class ManagerClient:
         """The outcome of a run, or of one of its commands."""
         query = {"commandId": command_id}
         return await self._get(f"/api/v1/runs/{run_id}/result", query, ResultEnvelope)
+
+    async def verify_run(self, run_id: str) -> list[str]:
+        """What in a run's state its log does not explain; empty when all is well."""
+        answer = await self._get(f"/api/v1/runs/{run_id}/verification", {}, Verification)
+        return answer.findings
 
     async def events(
         self, run_id: str, after_seq: int = 0, *, limit: int = 100, wait_ms: int = 0

@@ -137,6 +137,12 @@ class ResultEnvelope(Shape, frozen=True, kw_only=True):
     usage: dict[str, int] | None = None
 
 
+class Verification(Shape, frozen=True, kw_only=True):
+    """What in a run's state its log does not explain."""
+
+    findings: list[str]
+
+
 class Registration(Shape, frozen=True, kw_only=True):
     """Answer to a registration."""
 

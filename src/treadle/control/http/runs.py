@@ -14,7 +14,7 @@ from treadle.control.http.exchange import (
     request_key,
     whole,
 )
-from treadle.control.records import RunPage, RunRequest
+from treadle.control.records import RunPage, RunRequest, Verification
 
 DEFAULT_LIST = 50
 MAX_LIST = 200
@@ -57,9 +57,17 @@ async def read_result(request: Request) -> Response:
     return answer(await desk_of(request).repository.read_result(run_id, command_id))
 
 
+async def verify_run(request: Request) -> Response:
+    """`GET /api/v1/runs/{run_id}/verification`."""
+    run_id = request.path_params["run_id"]
+    findings = await desk_of(request).repository.verify_run(run_id)
+    return answer(Verification(run_id=run_id, findings=findings))
+
+
 ROUTES = [
     Route("/api/v1/runs", for_client(create_run), methods=["POST"]),
     Route("/api/v1/runs", for_client(list_runs), methods=["GET"]),
     Route("/api/v1/runs/{run_id}", for_client(read_run), methods=["GET"]),
     Route("/api/v1/runs/{run_id}/result", for_client(read_result), methods=["GET"]),
+    Route("/api/v1/runs/{run_id}/verification", for_client(verify_run), methods=["GET"]),
 ]
