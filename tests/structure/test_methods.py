@@ -8,7 +8,8 @@ import pytest
 
 from treadle.appserver.app import HANDLERS
 from treadle.appserver.projection import _PROJECTIONS
-from treadle.domain import events
+from treadle.appserver.server_requests import _REQUESTS
+from treadle.domain import events, questions
 from treadle.wire.protocol import codec, reference
 from treadle.wire.protocol.errors import INVALID_REQUEST, RpcError
 from treadle.wire.protocol.method_spec import MethodSpec
@@ -107,7 +108,20 @@ def test_every_event_has_a_projection():
         and issubclass(kind, events.ThreadEvent)
         and kind is not events.ThreadEvent
     }
-    assert set(_PROJECTIONS) == kinds
+    # A raised question becomes a request to the client, not a notification.
+    assert set(_PROJECTIONS) == kinds - {events.RequestRaised}
+
+
+def test_every_question_has_a_request_and_a_kind_of_answer():
+    kinds = {
+        kind
+        for kind in vars(questions).values()
+        if isinstance(kind, type)
+        and issubclass(kind, questions.Question)
+        and kind is not questions.Question
+    }
+    assert set(_REQUESTS) == kinds
+    assert set(questions.ANSWERS) == kinds
 
 
 def test_notifications_carry_names_of_the_references():

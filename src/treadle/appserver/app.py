@@ -5,17 +5,21 @@ sandbox there is was decided by whoever made the services.
 """
 
 import itertools
+import logging
 from collections.abc import Mapping
 
 from treadle.appserver.context import Services
 from treadle.appserver.dispatch import Dispatch, Handler
 from treadle.appserver.handlers import initialize, settings, thread, turn
 from treadle.appserver.session import Session
+from treadle.domain.questions import Answer
 from treadle.engine.services.feed import Feed
 from treadle.kit.tasks import TaskScope
 from treadle.wire.rpc.lanes import Lanes
 from treadle.wire.rpc.peer import OUTBOX_LIMIT_BYTES, Peer
 from treadle.wire.transport.channel import Channel
+
+logger = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 5.0
 """How long requests received before end of input may take to be answered."""
@@ -53,7 +57,14 @@ class AppServer:
         self._sessions: set[Session] = set()
         services.threads.watched = services.subscriptions.watched
         services.subscriptions.on_unwatched = services.threads.unwatched
+        services.subscriptions.requests.on_answer = self._answered
         feed.listen(services.subscriptions)
+
+    def _answered(self, number: int, answer: Answer | None) -> None:
+        requests = self._services.requests
+        settled = requests.fail(number) if answer is None else requests.answer(number, answer)
+        if not settled:
+            logger.debug("an answer to request %d came too late", number)
 
     @property
     def running_turns(self) -> int:

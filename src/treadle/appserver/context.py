@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from treadle.appserver.session import Session
 from treadle.appserver.subscriptions import Subscriptions
 from treadle.engine.services.config import ConfigService
+from treadle.engine.services.requests import Requests
 from treadle.engine.services.threads import Threads
 from treadle.engine.services.turns import Turns
 
@@ -16,6 +17,7 @@ class Services:
 
     threads: Threads
     turns: Turns
+    requests: Requests
     config: ConfigService
     subscriptions: Subscriptions
     home: str

@@ -34,6 +34,9 @@ class Dispatch:
 
     def take(self, session: Session, message: jsonrpc.Message) -> None:
         """Take a message of a session's peer; never blocks, never raises."""
+        if isinstance(message, jsonrpc.Response):
+            self._services.subscriptions.requests.take(session, message)
+            return
         if not isinstance(message, jsonrpc.Request):
             return
         try:

@@ -83,6 +83,7 @@ _PROJECTIONS: dict[type[Any], Callable[[Any], Projected]] = {
         "model/rerouted", e, fromModel=e.from_model, toModel=e.to_model, reason=e.reason
     ),
     ev.ErrorRaised: lambda e: _for_turn("error", e, error=e.error, willRetry=e.will_retry),
+    ev.RequestResolved: lambda e: _for_thread("serverRequest/resolved", e, requestId=e.request_id),
     ev.Warned: lambda e: _for_thread("warning", e, message=e.message),
     ev.Noticed: lambda e: Projected(e.method, e.params),
 }

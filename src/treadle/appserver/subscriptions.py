@@ -7,9 +7,16 @@ subscriptions along, so that a stale one never survives an archive.
 
 from collections.abc import Callable
 
+from treadle.appserver.open_requests import OpenRequests
 from treadle.appserver.projection import Projected, project, text_delta
 from treadle.appserver.session import Session
-from treadle.domain.events import StatusChanged, TextDelta, ThreadEvent
+from treadle.domain.events import (
+    RequestRaised,
+    RequestResolved,
+    StatusChanged,
+    TextDelta,
+    ThreadEvent,
+)
 from treadle.domain.threads import NotLoaded
 from treadle.kit.clock import Clock
 from treadle.wire.protocol.jsonrpc import encode_notification
@@ -22,6 +29,7 @@ class Subscriptions:
         self._clock = clock
         self._sessions: dict[int, Session] = {}
         self._watchers: dict[str, dict[int, Session]] = {}
+        self.requests = OpenRequests()
         self.on_unwatched: Callable[[str], None] = lambda _thread_id: None
 
     # ------------------------------------------------------------------ sessions
@@ -50,6 +58,7 @@ class Subscriptions:
         watchers = self._watchers.get(thread_id)
         if watchers is None or watchers.pop(session.number, None) is None:
             return False
+        self.requests.left(session, thread_id)
         if watchers:
             return False
         del self._watchers[thread_id]
@@ -66,6 +75,12 @@ class Subscriptions:
         if type(event) is TextDelta:
             self._send(text_delta(event), self._watchers.get(event.thread_id))
             return
+        if isinstance(event, RequestRaised):
+            watchers = self._watchers.get(event.thread_id, {})
+            self.requests.raised(event, list(watchers.values()))
+            return
+        if isinstance(event, RequestResolved):
+            self.requests.resolved(event.request_id)
         projected = project(event)
         whom = self._sessions if projected.broadcast else self._watchers.get(event.thread_id)
         self._send(projected, whom)

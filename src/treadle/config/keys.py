@@ -293,6 +293,8 @@ OTHER_KEYS: dict[str, Shape] = {
     "agents": MapOf(_ANY),
     "allow_login_shell": _FLAG,
     "allow_symlinked_codex_home": _FLAG,
+    "approval_timeout_decision": OneOf(("accept", "decline", "cancel")),
+    "approval_timeout_secs": _U64,
     "apps_mcp_product_sku": _TEXT,
     "audio": _ANY,
     "auto_review": MapOf(_ANY),

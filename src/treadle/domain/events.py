@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from treadle.domain.items import ThreadItem
+from treadle.domain.questions import Question
 from treadle.domain.threads import ThreadStatus, ThreadSummary
 from treadle.domain.turns import ThreadTokenUsage, Turn, TurnError
 
@@ -149,6 +150,19 @@ class ErrorRaised(ThreadEvent, kw_only=True, frozen=True):
     turn_id: str
     error: TurnError
     will_retry: bool
+
+
+class RequestRaised(ThreadEvent, kw_only=True, frozen=True):
+    """Somebody is asked; the answer goes to the broker under `request_id`."""
+
+    request_id: int
+    question: Question
+
+
+class RequestResolved(ThreadEvent, kw_only=True, frozen=True):
+    """A question is settled or taken back: no answer is waited for any more."""
+
+    request_id: int
 
 
 class Warned(ThreadEvent, kw_only=True, frozen=True):

@@ -9,8 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from treadle.domain.items import FrozenShape, Shape
-
-WaitingFor = Literal["waitingOnApproval", "waitingOnUserInput"]
+from treadle.domain.threads import ActiveFlag
 
 
 class Question(msgspec.Struct, kw_only=True, frozen=True):
@@ -163,7 +162,7 @@ ANSWERS: dict[type[Question], Any] = {
 }
 """The kind of answer to each kind of question."""
 
-WAITING: dict[type[Question], WaitingFor] = {
+WAITING: dict[type[Question], ActiveFlag] = {
     CommandQuestion: "waitingOnApproval",
     FileQuestion: "waitingOnApproval",
     PermissionQuestion: "waitingOnApproval",

@@ -34,7 +34,9 @@ async def resume(context: Context, params: proto.ThreadResumeParams) -> proto.Th
     _check_id(params.thread_id, "session")
     threads = context.services.threads
     opened = await threads.resume(params.thread_id, _overrides(params), _client(context))
-    context.services.subscriptions.subscribe(context.session, opened.thread.thread_id)
+    subscriptions, thread_id = context.services.subscriptions, opened.thread.thread_id
+    subscriptions.subscribe(context.session, thread_id)
+    context.afterwards(lambda: subscriptions.requests.replay(context.session, thread_id))
     answer = _session(opened)
     if not params.exclude_turns:
         answer.thread.turns = opened.turns

@@ -17,6 +17,7 @@ from treadle.config.settings import Config
 from treadle.engine.agent.turn_report import TurnJournal
 from treadle.engine.services.feed import Feed
 from treadle.engine.services.planning import Planner
+from treadle.engine.services.requests import Deadline, Requests
 from treadle.engine.services.threads import Threads
 from treadle.engine.services.turns import Turns
 from treadle.engine.store.memory import InMemoryThreadStore
@@ -74,9 +75,11 @@ def build_engine(
         source=source,
         version=VERSION,
     )
+    requests = Requests(feed, _deadline(started))
     services = Services(
         threads=threads,
-        turns=Turns(threads, feed, clock, _journal),
+        turns=Turns(threads, feed, clock, _journal, requests),
+        requests=requests,
         config=StoreConfigService(config, []),
         subscriptions=Subscriptions(clock),
         home=str(home),
@@ -101,6 +104,14 @@ def _check_home(config: ConfigStore) -> None:
         home.mkdir(mode=0o700, parents=True)
     except OSError as error:
         raise HomeMissing(f"cannot make the home folder {home}: {error.strerror}") from error
+
+
+def _deadline(config: Config) -> Deadline | None:
+    """How long a question may stay open; without a setting, as long as its turn."""
+    seconds = config.table.get("approval_timeout_secs")
+    if not seconds:
+        return None
+    return Deadline(float(seconds), config.table.get("approval_timeout_decision") or "decline")
 
 
 def _store(config: Config, clock: Clock) -> ThreadStore:

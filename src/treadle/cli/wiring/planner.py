@@ -95,7 +95,7 @@ class ConfigPlanner:
             fallback_names=prompt.doc_fallback_names,
             max_bytes=prompt.doc_max_bytes,
         )
-        tools, close_tools = self._toolset.make(config)
+        toolbox = self._toolset.make(config)
         return ThreadPlan(
             settings=settings,
             base_instructions=overrides.base_instructions or prompt.instructions,
@@ -108,8 +108,9 @@ class ConfigPlanner:
             shell=Path(self._toolset.shell).name,
             timezone=_timezone(self._config.environment.variables),
             model=self._models.client(config.model.provider),
-            tools=tools,
-            close_tools=close_tools,
+            tools=toolbox.tools,
+            close_tools=toolbox.close,
+            warnings=toolbox.warnings,
             sandbox=self._sandbox_for(config.safety.sandbox_backend),
             traits=self._traits(settings, config),
             unload_delay_seconds=float(config.store.unload_delay_seconds),

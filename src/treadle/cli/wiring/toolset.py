@@ -1,15 +1,26 @@
 """The tools of a thread: which there are, and the commands they may leave running."""
 
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
+from treadle.cli.wiring.rule_book import HomeRules
 from treadle.config.settings import Config
 from treadle.engine.tools.edit_files import ApplyPatch
 from treadle.engine.tools.exec import ExecCommand, WriteStdin
 from treadle.engine.tools.exec_sessions import ExecSessions
+from treadle.engine.tools.permits import Permits
 from treadle.engine.tools.plan import UpdatePlan
 from treadle.engine.tools.shell import Shell, ShellScript
 from treadle.engine.tools.toolbox import Toolbox
 from treadle.engine.tools.view_image import ViewImage
+
+
+class ThreadTools(NamedTuple):
+    """A thread's tools, what stops the commands they left running, and what is wrong with rules."""
+
+    tools: Toolbox
+    close: Callable[[], Awaitable[None]]
+    warnings: tuple[str, ...]
 
 
 class Toolset:
@@ -18,19 +29,21 @@ class Toolset:
     def __init__(self, shell: str) -> None:
         """Run scripts in `shell`, an absolute path."""
         self.shell = shell
+        self._rules = HomeRules()
 
-    def make(self, config: Config) -> tuple[Toolbox, Callable[[], Awaitable[None]]]:
-        """A thread's tools, and what stops the commands they left running."""
-        del config
+    def make(self, config: Config) -> ThreadTools:
+        """The tools of a thread."""
         sessions = ExecSessions()
+        rules, problems = self._rules.book(config)
+        permits = Permits(rules)
         tools = Toolbox(
             [
-                ExecCommand(sessions, self.shell),
+                ExecCommand(sessions, self.shell, permits),
                 WriteStdin(sessions),
-                ApplyPatch(),
+                ApplyPatch(permits),
                 UpdatePlan(),
                 ViewImage(),
             ],
-            unlisted=[Shell(sessions), ShellScript(sessions, self.shell)],
+            unlisted=[Shell(sessions, permits), ShellScript(sessions, self.shell, permits)],
         )
-        return tools, sessions.close
+        return ThreadTools(tools, sessions.close, problems)

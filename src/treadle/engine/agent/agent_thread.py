@@ -13,6 +13,7 @@ from treadle.engine.agent.ports import Announcer, Log, Tools
 from treadle.engine.agent.prompt import Surroundings
 from treadle.engine.model.model_client import ModelClient
 from treadle.engine.sandbox.launch_plan import Sandbox
+from treadle.engine.tools.tool import Asker, NobodyToAsk
 from treadle.kit.clock import Clock
 
 
@@ -45,6 +46,8 @@ class AgentThread:
     sandbox: Sandbox
     env: dict[str, str]
     clock: Clock
+    asker: Asker = field(default_factory=NobodyToAsk)
+    """Puts the tools' questions to whoever watches."""
     traits: ModelTraits = field(default_factory=ModelTraits)
     context: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     told: Settings | None = None

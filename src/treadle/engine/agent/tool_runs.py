@@ -10,11 +10,16 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
+from treadle.engine.agent import prompt
 from treadle.engine.agent.ports import Tools
 from treadle.engine.tools.tool import ToolCall, ToolContext, ToolOutput
 from treadle.kit.tasks import TaskScope
 
 logger = logging.getLogger(__name__)
+
+Record = Callable[[ToolCall, dict[str, Any]], None]
 
 STOP_SECONDS = 4.0
 """Time for tools to stop on an interrupt: an interrupt is settled within five seconds."""
@@ -37,8 +42,26 @@ def tool_call(item: dict[str, Any]) -> ToolCall | None:
                 arguments=str(item.get("input") or ""),
                 custom=True,
             )
+        case "local_shell_call":
+            return _local_shell(item)
         case _:
             return None
+
+
+def _local_shell(item: dict[str, Any]) -> ToolCall | None:
+    """A call of the provider's own shell tool, as one of ours."""
+    action: dict[str, Any] = item.get("action") or {}
+    call_id = item.get("call_id") or item.get("id")
+    if action.get("type") != "exec" or not call_id:
+        return None
+    arguments: dict[str, Any] = {
+        "command": action.get("command") or [],
+        "workdir": action.get("working_directory"),
+        "timeout_ms": action.get("timeout_ms"),
+    }
+    return ToolCall(
+        name="shell", call_id=str(call_id), arguments=msgspec.json.encode(arguments).decode()
+    )
 
 
 def output_item(call: ToolCall, output: ToolOutput) -> dict[str, Any]:
@@ -69,22 +92,28 @@ class ToolRuns:
         task = self._scope.start(self._tools.run(call, self._context), call.name or "tool")
         self._runs.append((call, task))
 
-    async def collect(self, record: Callable[[ToolCall, dict[str, Any]], None]) -> None:
+    async def collect(self, record: Record) -> None:
         """Wait for all outputs; `record` gets them in call order as early as order allows."""
         while self._runs:
             call, task = self._runs[0]
             await asyncio.wait({task})
             self._runs.pop(0)
-            record(call, output_item(call, _result(call, task)))
+            _record(call, _result(call, task), record)
 
-    async def stop(self, record: Callable[[ToolCall, dict[str, Any]], None], reason: str) -> None:
+    async def stop(self, record: Record, reason: str) -> None:
         """Stop what still runs; finished calls keep their output, the others get `reason`."""
         finished = {call.call_id for call, task in self._runs if task.done()}
         await self._scope.close(STOP_SECONDS)
         for call, task in self._runs:
             output = _result(call, task) if call.call_id in finished else ToolOutput(text=reason)
-            record(call, output_item(call, output))
+            _record(call, output, record)
         self._runs.clear()
+
+
+def _record(call: ToolCall, output: ToolOutput, record: Record) -> None:
+    record(call, output_item(call, output))
+    for note in output.notes:
+        record(call, prompt.message("developer", note))
 
 
 def _result(call: ToolCall, task: asyncio.Task[ToolOutput]) -> ToolOutput:

@@ -85,6 +85,7 @@ class TurnLoop:
                 clock=thread.clock,
                 reporter=self._report,
                 journal=journal,
+                asker=thread.asker,
             ),
         )
         self._reader: ResponseReader | None = None

@@ -145,6 +145,12 @@ class LoadedThread:
             return Active(active_flags=self._flags)
         return SystemError() if self._failed else Idle()
 
+    def waiting_on(self, flags: tuple[ActiveFlag, ...]) -> bool:
+        """The running turn waits for these; whether that changes the status."""
+        changed = self.running is not None and flags != self._flags
+        self._flags = flags
+        return changed
+
     def turn_over(self, *, failed: bool) -> None:
         """The running turn has its terminal status."""
         self.running = None

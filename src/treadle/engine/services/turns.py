@@ -20,6 +20,7 @@ from treadle.engine.services.attachments import load_images
 from treadle.engine.services.errors import InputTooLarge, Refused, ThreadNotLoaded
 from treadle.engine.services.feed import Feed
 from treadle.engine.services.loaded_thread import LoadedThread, RunningTurn
+from treadle.engine.services.requests import Requests
 from treadle.engine.services.threads import Threads
 from treadle.kit.clock import Clock
 from treadle.kit.mint import new_id
@@ -37,7 +38,15 @@ MakeJournal = Callable[[str], TurnJournal]
 class Turns:
     """Starts, steers and interrupts turns."""
 
-    def __init__(self, threads: Threads, feed: Feed, clock: Clock, journal: MakeJournal) -> None:
+    def __init__(
+        self,
+        threads: Threads,
+        feed: Feed,
+        clock: Clock,
+        journal: MakeJournal,
+        requests: Requests,
+    ) -> None:
+        self._requests = requests
         self._threads = threads
         self._feed = feed
         self._clock = clock
@@ -78,6 +87,7 @@ class Turns:
         if self.draining:
             raise Refused("the server is draining and takes no new turns")
         state = TurnState(new_id(), int(self._clock.now() * 1000))
+        thread.agent.asker = self._requests.asker(thread)
         loop = TurnLoop(
             thread.agent,
             state,

@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 
 from treadle.domain.items import FileChange
-from treadle.engine.sandbox.writable import WritableArea, writable_area
+from treadle.engine.sandbox.writable import WritableArea, real_target, writable_area
 from treadle.engine.tools.arguments import BadArguments, read_arguments
 from treadle.engine.tools.file_edits import Edit, carry_out, plan_edits, shown_changes
 from treadle.engine.tools.patch import PatchError, parse_patch
+from treadle.engine.tools.permits import Permits
 from treadle.engine.tools.tool import ToolCall, ToolContext, ToolOutput
 
 _GRAMMAR = r"""start: "*** Begin Patch" LF change+ "*** End Patch" LF?
@@ -46,6 +47,10 @@ class ApplyPatch:
 
     name = "apply_patch"
 
+    def __init__(self, permits: Permits | None = None) -> None:
+        """Apply what the thread's `permits` allow; without, nothing accepted is remembered."""
+        self._permits = permits or Permits()
+
     @property
     def spec(self) -> dict[str, Any]:
         """The free-form tool as the model sees it."""
@@ -65,7 +70,7 @@ class ApplyPatch:
             text = call.arguments if call.custom else _from_json(call.arguments)
         except BadArguments as error:
             return ToolOutput(text=str(error), success=False)
-        return await apply_patch(text, call.call_id, context.settings.cwd, context)
+        return await apply_patch(text, call.call_id, context.settings.cwd, context, self._permits)
 
 
 class _PatchArguments(msgspec.Struct):
@@ -98,8 +103,10 @@ def patch_in_script(script: str) -> TypedPatch | None:
     return TypedPatch(match["patch"], folder)
 
 
-async def apply_patch(text: str, call_id: str, folder: str, context: ToolContext) -> ToolOutput:
-    """Check and apply a patch; relative paths start at `folder`."""
+async def apply_patch(
+    text: str, call_id: str, folder: str, context: ToolContext, permits: Permits
+) -> ToolOutput:
+    """Check a patch, and apply it once it is permitted; relative paths start at `folder`."""
     try:
         changes = parse_patch(text)
         if not changes:
@@ -108,17 +115,26 @@ async def apply_patch(text: str, call_id: str, folder: str, context: ToolContext
     except PatchError as error:
         return ToolOutput(text=f"apply_patch verification failed: {error}", success=False)
     area = writable_area(
-        context.settings.sandbox,
+        permits.grants.widen(context.settings.sandbox, context.turn_id),
         cwd=context.settings.cwd,
         workspace_roots=context.settings.workspace_roots,
         tmpdir=context.env.get("TMPDIR"),
     )
-    refusal = _refusal(edits, area)
+    paths = [real_target(path) for edit in edits for path in edit.touched]
     item = FileChange(id=call_id, changes=shown_changes(edits))
     context.reporter.started(item)
-    if refusal is not None:
+    refused = await permits.patch(item, paths, _refusal(edits, area), context)
+    if refused is not None:
+        return refused
+    try:
+        # Files may have changed while a person thought about it.
+        edits = plan_edits(changes, folder)
+    except PatchError as error:
         context.reporter.completed(msgspec.structs.replace(item, status="failed"))
-        return ToolOutput(text=refusal, success=False)
+        return ToolOutput(text=f"apply_patch verification failed: {error}", success=False)
+    if [real_target(path) for edit in edits for path in edit.touched] != paths:
+        context.reporter.completed(msgspec.structs.replace(item, status="failed"))
+        return ToolOutput(text="patch rejected: its files lead elsewhere now", success=False)
     started = context.clock.monotonic()
     try:
         # One call without an await: an interrupt comes before or after the writing, not within.

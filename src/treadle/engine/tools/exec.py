@@ -11,7 +11,7 @@ import re
 import secrets
 import shlex
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,12 @@ import msgspec
 
 from treadle.domain.items import CommandExecution
 from treadle.engine.sandbox.launch_plan import SandboxUnavailable
+from treadle.engine.tools.approval_rules import CommandRequest
 from treadle.engine.tools.arguments import BadArguments, read_arguments
 from treadle.engine.tools.command_actions import command_actions
 from treadle.engine.tools.edit_files import apply_patch, patch_in_script
 from treadle.engine.tools.exec_sessions import ExecSession, ExecSessions, Launch
+from treadle.engine.tools.permits import Go, Permits
 from treadle.engine.tools.tool import ToolCall, ToolContext, ToolOutput
 from treadle.engine.tools.tool_specs import EXEC_COMMAND, WRITE_STDIN
 from treadle.kit.processes import SpawnError
@@ -65,6 +67,11 @@ class ShellCommand:
     terminal: bool = False
     source: str = "unifiedExecStartup"
     """The item's source."""
+    escalated: bool = False
+    """Whether the model asks for it to run outside the sandbox."""
+    justification: str | None = None
+    prefix: tuple[str, ...] | None = None
+    """A command prefix that the model would have allowed for good."""
 
 
 class ExecCommand:
@@ -72,9 +79,15 @@ class ExecCommand:
 
     name = "exec_command"
 
-    def __init__(self, sessions: ExecSessions, shell: str = "/bin/bash") -> None:
-        """Keep what outlives its call in `sessions`; `shell` runs scripts unless told otherwise."""
+    def __init__(
+        self, sessions: ExecSessions, shell: str = "/bin/bash", permits: Permits | None = None
+    ) -> None:
+        """Keep what outlives its call in `sessions`; `shell` runs scripts unless told otherwise.
+
+        `permits` are the thread's; without, nothing accepted is remembered.
+        """
         self._sessions = sessions
+        self._permits = permits or Permits()
         self._shell = shell if os.access(shell, os.X_OK) else "/bin/sh"
 
     @property
@@ -92,7 +105,9 @@ class ExecCommand:
         typed_patch = patch_in_script(wanted.cmd)
         if typed_patch is not None:
             folder = os.path.join(cwd, typed_patch.folder) if typed_patch.folder else cwd
-            output = await apply_patch(typed_patch.patch, call.call_id, folder, context)
+            output = await apply_patch(
+                typed_patch.patch, call.call_id, folder, context, self._permits
+            )
             if not output.success:
                 return output
             return ToolOutput(text=f"Wall time: 0.0000 seconds\nOutput:\n{output.text}")
@@ -102,17 +117,21 @@ class ExecCommand:
             script=wanted.cmd,
             cwd=cwd,
             terminal=wanted.tty,
+            escalated=wanted.sandbox_permissions == "require_escalated",
+            justification=wanted.justification,
+            prefix=tuple(wanted.prefix_rule) if wanted.prefix_rule else None,
         )
-        started = context.clock.monotonic()
-        session = await open_session(self._sessions, command, call, context)
+        session = await open_session(self._sessions, command, call, context, self._permits)
         if isinstance(session, ToolOutput):
             return session
+        started = context.clock.monotonic()
         seconds = _clamp(wanted.yield_time_ms, _EXEC_YIELD_MS)
         await wait_or_stop(self._sessions, session, seconds)
         if session.ended.is_set():
             self._sessions.forget(session)
         session.kept = not session.ended.is_set()
-        return tell(session, context.clock.monotonic() - started, wanted.max_output_tokens)
+        told = tell(session, context.clock.monotonic() - started, wanted.max_output_tokens)
+        return msgspec.structs.replace(told, notes=session.launch.notes)
 
 
 class WriteStdin:
@@ -154,32 +173,62 @@ def absolute_path(path: str | None, context: ToolContext) -> str:
 
 
 async def open_session(
-    sessions: ExecSessions, command: ShellCommand, call: ToolCall, context: ToolContext
+    sessions: ExecSessions,
+    command: ShellCommand,
+    call: ToolCall,
+    context: ToolContext,
+    permits: Permits,
 ) -> ExecSession | ToolOutput:
-    """Start a command under the thread's policy; what the model is told when that fails."""
+    """Start a command once it is permitted; what the model is told when it is not, or fails."""
     item = CommandExecution(
         id=call.call_id,
-        command=" ".join(_quoted(word) for word in command.argv),
+        command=display_command(command.argv),
         cwd=command.cwd,
-        source=command.source,
+        source="agent",
         command_actions=command_actions(command.script, command.cwd),
     )
+    request = CommandRequest(
+        argv=command.argv,
+        cwd=command.cwd,
+        escalated=command.escalated,
+        justification=command.justification,
+        prefix=command.prefix,
+    )
+    go = await permits.command(request, item, context)
+    if isinstance(go, ToolOutput):
+        return go
+    if not go.announced:
+        item.source = command.source
     try:
         _check_folder(command.cwd)
         plan = context.sandbox.plan(
             command.argv,
             cwd=command.cwd,
             env=_environment(context.env, call.call_id),
-            policy=context.settings.sandbox,
+            policy=go.policy,
             workspace_roots=(context.settings.cwd, *context.settings.workspace_roots),
         )
-        launch = Launch(plan, item, context.thread_id, context.turn_id, command.terminal)
+        launch = Launch(
+            plan,
+            item,
+            context.thread_id,
+            context.turn_id,
+            command.terminal,
+            announced=go.announced,
+            notes=go.notes,
+        )
         return await sessions.open(launch, context.reporter, context.clock)
     except SandboxUnavailable as error:
-        return _not_started(item, f"The sandbox is not available: {error}", context)
+        reason = f"The sandbox is not available: {error}"
+        return _not_started(item, reason, go, context)
     except SpawnError as error:
         reason = f"Failed to create unified exec process: {_system_reason(error)}"
-        return _not_started(item, reason, context)
+        return _not_started(item, reason, go, context)
+
+
+def display_command(argv: Sequence[str]) -> str:
+    """A command as people see it."""
+    return " ".join(_quoted(word) for word in argv)
 
 
 def _quoted(word: str) -> str:
@@ -209,15 +258,16 @@ def _system_reason(error: SpawnError) -> str:
     return str(error) or "the program could not be started"
 
 
-def _not_started(item: CommandExecution, reason: str, context: ToolContext) -> ToolOutput:
-    context.reporter.started(item)
+def _not_started(item: CommandExecution, reason: str, go: Go, context: ToolContext) -> ToolOutput:
+    if not go.announced:
+        context.reporter.started(item)
     context.reporter.completed(
         msgspec.structs.replace(
             item, status="failed", aggregated_output=reason, exit_code=-1, duration_ms=0
         )
     )
     rejected = f'CreateProcess {{ message: "Rejected(\\"{reason}\\")" }}'
-    return ToolOutput(text=f"exec_command failed: {rejected}", success=False)
+    return ToolOutput(text=f"exec_command failed: {rejected}", success=False, notes=go.notes)
 
 
 async def wait_or_stop(sessions: ExecSessions, session: ExecSession, seconds: float) -> None:

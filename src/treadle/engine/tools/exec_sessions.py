@@ -45,6 +45,10 @@ class Launch:
     thread_id: str
     turn_id: str
     terminal: bool
+    announced: bool = False
+    """Whether the item was started already, before the command was permitted."""
+    notes: tuple[str, ...] = ()
+    """What the model is told besides the output of the call that starts it."""
 
 
 class ExecSession:
@@ -71,7 +75,7 @@ class ExecSession:
         self._stop_code: int | None = None
 
     def start(self) -> None:
-        """Start the command and report its item.
+        """Start the command and report its item, unless that was done before.
 
         Raises:
             SpawnError: it could not be started; nothing was reported.
@@ -84,7 +88,8 @@ class ExecSession:
             on_output=self._heard,
             terminal=self.launch.terminal,
         )
-        self._reporter.started(self.item)
+        if not self.launch.announced:
+            self._reporter.started(self.item)
 
     def _heard(self, data: bytes) -> None:
         self._say(self._decoder.decode(data))

@@ -7,7 +7,7 @@ Not offered, but answered when a model calls them from habit. The same commands 
 import os
 import re
 import shlex
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ from treadle.engine.tools.exec import (
     wait_or_stop,
 )
 from treadle.engine.tools.exec_sessions import ExecSessions
+from treadle.engine.tools.permits import Permits
 from treadle.engine.tools.tool import ToolCall, ToolContext, ToolOutput
 from treadle.engine.tools.tool_specs import SHELL, SHELL_COMMAND
 
@@ -30,17 +31,21 @@ TIMEOUT_EXIT_CODE = 124
 """As timeout(1) and the references have it."""
 
 
-class _ShellArguments(msgspec.Struct):
+class _Limits(msgspec.Struct, kw_only=True):
+    workdir: str | None = None
+    timeout_ms: float | None = None
+    sandbox_permissions: str | None = None
+    justification: str | None = None
+    prefix_rule: list[str] | None = None
+
+
+class _ShellArguments(_Limits, kw_only=True):
     command: list[str]
-    workdir: str | None = None
-    timeout_ms: float | None = None
 
 
-class _ScriptArguments(msgspec.Struct):
+class _ScriptArguments(_Limits, kw_only=True):
     command: str
-    workdir: str | None = None
     login: bool = True
-    timeout_ms: float | None = None
 
 
 class Shell:
@@ -48,9 +53,13 @@ class Shell:
 
     name = "shell"
 
-    def __init__(self, sessions: ExecSessions) -> None:
-        """Run commands in `sessions`, so that they are bounded and stopped with the others."""
+    def __init__(self, sessions: ExecSessions, permits: Permits | None = None) -> None:
+        """Run commands in `sessions`, so that they are bounded and stopped with the others.
+
+        `permits` are the thread's; without, nothing accepted is remembered.
+        """
         self._sessions = sessions
+        self._permits = permits or Permits()
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -65,9 +74,10 @@ class Shell:
             return ToolOutput(text=str(error), success=False)
         if not wanted.command:
             return ToolOutput(text="shell failed: command is empty", success=False)
-        cwd = absolute_path(wanted.workdir, context)
-        command = ShellCommand(tuple(wanted.command), _script(wanted.command), cwd)
-        return await _run(self._sessions, command, wanted.timeout_ms, call, context)
+        argv = tuple(wanted.command)
+        command = _command(argv, _script(wanted.command), wanted, context)
+        run = _Run(self._sessions, self._permits, command, wanted.timeout_ms)
+        return await run.to_end(call, context)
 
 
 class ShellScript:
@@ -75,9 +85,12 @@ class ShellScript:
 
     name = "shell_command"
 
-    def __init__(self, sessions: ExecSessions, shell: str = "/bin/bash") -> None:
-        """Run commands in `sessions` with `shell`."""
+    def __init__(
+        self, sessions: ExecSessions, shell: str = "/bin/bash", permits: Permits | None = None
+    ) -> None:
+        """Run commands in `sessions` with `shell`, as far as the thread's `permits` allow."""
         self._sessions = sessions
+        self._permits = permits or Permits()
         self._shell = shell if os.access(shell, os.X_OK) else "/bin/sh"
 
     @property
@@ -93,8 +106,9 @@ class ShellScript:
             return ToolOutput(text=str(error), success=False)
         flag = "-lc" if wanted.login else "-c"
         argv = (self._shell, flag, wanted.command)
-        command = ShellCommand(argv, wanted.command, absolute_path(wanted.workdir, context))
-        return await _run(self._sessions, command, wanted.timeout_ms, call, context)
+        command = _command(argv, wanted.command, wanted, context)
+        run = _Run(self._sessions, self._permits, command, wanted.timeout_ms)
+        return await run.to_end(call, context)
 
 
 def _script(command: list[str]) -> str:
@@ -105,32 +119,50 @@ def _script(command: list[str]) -> str:
     return shlex.join(command)
 
 
-async def _run(
-    sessions: ExecSessions,
-    command: ShellCommand,
-    timeout_ms: float | None,
-    call: ToolCall,
-    context: ToolContext,
-) -> ToolOutput:
-    typed = patch_in_script(command.script)
-    if typed is not None:
-        folder = os.path.join(command.cwd, typed.folder or ".")
-        return await apply_patch(typed.patch, call.call_id, folder, context)
-    started = context.clock.monotonic()
-    session = await open_session(sessions, replace(command, source="agent"), call, context)
-    if isinstance(session, ToolOutput):
-        return session
-    limit_ms = DEFAULT_TIMEOUT_MS if timeout_ms is None else max(1.0, timeout_ms)
-    await wait_or_stop(sessions, session, limit_ms / 1000)
-    timed_out = not session.ended.is_set()
-    if timed_out:
-        await session.stop(exit_code=TIMEOUT_EXIT_CODE)
-    sessions.forget(session)
-    seconds = context.clock.monotonic() - started
-    output = session.take_output().for_model(MAX_OUTPUT_TOKENS)
-    if timed_out:
-        output = f"command timed out after {round(seconds * 1000)} milliseconds\n{output}"
-    return ToolOutput(
-        text=f"Exit code: {session.exit_code}\nWall time: {seconds:.1f} seconds\nOutput:\n{output}",
-        success=session.exit_code == 0,
+def _command(
+    argv: tuple[str, ...], script: str, wanted: _Limits, context: ToolContext
+) -> ShellCommand:
+    return ShellCommand(
+        argv,
+        script,
+        absolute_path(wanted.workdir, context),
+        source="agent",
+        escalated=wanted.sandbox_permissions == "require_escalated",
+        justification=wanted.justification,
+        prefix=tuple(wanted.prefix_rule) if wanted.prefix_rule else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One command with its time limit."""
+
+    sessions: ExecSessions
+    permits: Permits
+    command: ShellCommand
+    timeout_ms: float | None
+
+    async def to_end(self, call: ToolCall, context: ToolContext) -> ToolOutput:
+        """Run it to its end or its limit."""
+        typed = patch_in_script(self.command.script)
+        if typed is not None:
+            folder = os.path.join(self.command.cwd, typed.folder or ".")
+            return await apply_patch(typed.patch, call.call_id, folder, context, self.permits)
+        session = await open_session(self.sessions, self.command, call, context, self.permits)
+        if isinstance(session, ToolOutput):
+            return session
+        started = context.clock.monotonic()
+        limit_ms = DEFAULT_TIMEOUT_MS if self.timeout_ms is None else max(1.0, self.timeout_ms)
+        await wait_or_stop(self.sessions, session, limit_ms / 1000)
+        timed_out = not session.ended.is_set()
+        if timed_out:
+            await session.stop(exit_code=TIMEOUT_EXIT_CODE)
+        self.sessions.forget(session)
+        seconds = context.clock.monotonic() - started
+        output = session.take_output().for_model(MAX_OUTPUT_TOKENS)
+        if timed_out:
+            output = f"command timed out after {round(seconds * 1000)} milliseconds\n{output}"
+        text = f"Exit code: {session.exit_code}\nWall time: {seconds:.1f} seconds\nOutput:\n"
+        return ToolOutput(
+            text=text + output, success=session.exit_code == 0, notes=session.launch.notes
+        )

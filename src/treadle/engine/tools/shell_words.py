@@ -29,7 +29,7 @@ def plain_commands(script: str) -> Commands | None:
     current: list[str] = []
     for token in [*tokens, ";"]:
         if isinstance(token, _Word):
-            current.append(token)
+            current.append(str(token))
         elif current:
             commands.append(tuple(current))
             current = []

@@ -10,6 +10,7 @@ import msgspec
 
 from treadle.domain.items import ThreadItem
 from treadle.domain.policy import Settings
+from treadle.domain.questions import Answer, Question
 from treadle.engine.sandbox.launch_plan import Sandbox
 from treadle.kit.clock import Clock
 
@@ -31,6 +32,50 @@ class ToolOutput(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     content: list[dict[str, Any]] | None = None
     success: bool = True
+    notes: tuple[str, ...] = ()
+    """What the model is told besides, as developer messages after the output."""
+
+
+class NotAnswered(Exception):
+    """A question got no usable answer; the text says so to the model.
+
+    Attributes:
+        expired: whether its deadline passed; else what came was no valid answer.
+    """
+
+    def __init__(self, text: str, *, expired: bool = False) -> None:
+        super().__init__(text)
+        self.expired = expired
+
+
+class Asker(Protocol):
+    """Puts questions to whoever watches the thread."""
+
+    async def ask(self, question: Question) -> Answer:
+        """Wait for the answer, which is of the kind that the question wants.
+
+        A cancel takes the question back.
+
+        Raises:
+            NotAnswered: there is no usable answer.
+        """
+        ...
+
+    def end_turn(self) -> None:
+        """Interrupt the turn that asks: the user cancelled instead of answering."""
+        ...
+
+
+class NobodyToAsk:
+    """For turns that nobody watches: every question stays without an answer."""
+
+    async def ask(self, question: Question) -> Answer:
+        """Refuse at once."""
+        del question
+        raise NotAnswered("nobody can be asked here", expired=True)
+
+    def end_turn(self) -> None:
+        """Never needed, as nobody cancels."""
 
 
 class Reporter(Protocol):
@@ -81,6 +126,7 @@ class ToolContext(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     reporter: Reporter
     journal: FileJournal
+    asker: Asker = NobodyToAsk()
 
 
 class Tool(Protocol):
