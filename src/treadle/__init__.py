@@ -7,6 +7,8 @@ first used, so that `import treadle` costs nothing.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from treadle.kit.version import VERSION as __version__
+
 if TYPE_CHECKING:
     from treadle.appserver.embed import (
         Lagged,
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from treadle.cli.wiring.in_process import InProcessOptions, InProcessServer
     from treadle.wire.protocol.errors import RpcError
 
-__version__ = "0.1.0"
 
 _HOMES = {
     "InProcessOptions": "treadle.cli.wiring.in_process",

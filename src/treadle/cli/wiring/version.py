@@ -4,8 +4,7 @@ The protocol version is what clients look for in the user agent: the newest refe
 we speak. Ours stands beside it.
 """
 
-from treadle import __version__
+from treadle.kit.version import VERSION
 
-VERSION = __version__
 PRODUCT = f"treadle/{VERSION}"
 PROTOCOL_VERSION = "0.169.0"

@@ -7,8 +7,10 @@ terminals through the event loop, and on plain files through a thread.
 
 import asyncio
 import os
+import stat
 import sys
 from collections.abc import Callable
+from io import FileIO
 from typing import Any
 
 from treadle.wire.transport.channel import ChannelClosed
@@ -128,15 +130,16 @@ async def claim_stdio() -> StdioChannel:
     loop = asyncio.get_running_loop()
     read_fd, write_fd = _claim_descriptors()
     lines, flow = _Lines(), _Flow()
-    try:
-        reader, _ = await loop.connect_read_pipe(lambda: lines, os.fdopen(read_fd, "rb", 0))
-    except (ValueError, OSError):
-        reader = None
-        _read_in_thread(loop, read_fd, lines)
-    try:
-        writer, _ = await loop.connect_write_pipe(lambda: flow, os.fdopen(write_fd, "wb", 0))
-    except (ValueError, OSError):
-        return StdioChannel(lines, lambda data: _write_all(write_fd, data), flow, _nothing)
+    reader: asyncio.ReadTransport | None = None
+    source, target = FileIO(read_fd, "rb"), FileIO(write_fd, "wb")
+    if _pollable(read_fd):
+        reader, _ = await loop.connect_read_pipe(lambda: lines, source)
+    else:
+        _read_in_thread(loop, source, lines)
+    if _pollable(write_fd):
+        writer, _ = await loop.connect_write_pipe(lambda: flow, target)
+    else:
+        return StdioChannel(lines, lambda data: _write_all(target, data), flow, _nothing)
     writer.set_write_buffer_limits(high=1 << 18)
 
     async def close() -> None:
@@ -168,17 +171,23 @@ def _claim_descriptors() -> tuple[int, int]:
     return read_fd, write_fd
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def _pollable(fd: int) -> bool:
+    """Whether the event loop can wait for it: pipes, sockets, terminals; not files, /dev/null."""
+    mode = os.fstat(fd).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd)
+
+
+def _write_all(target: FileIO, data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        view = view[target.write(view) :]
 
 
-def _read_in_thread(loop: asyncio.AbstractEventLoop, fd: int, lines: _Lines) -> None:
+def _read_in_thread(loop: asyncio.AbstractEventLoop, source: FileIO, lines: _Lines) -> None:
     """Plain files cannot be polled; read them in a thread that ends with the file."""
 
     def read() -> None:
-        while data := os.read(fd, 1 << 16):
+        while data := source.read(1 << 16):
             loop.call_soon_threadsafe(lines.data_received, data)
         loop.call_soon_threadsafe(lines.finish)
 

@@ -1,0 +1,147 @@
+"""Device keys: P-256 signing keys that say which machine speaks (protocol 0.129.0, seed 003).
+
+Software keys in the home folder, private to the user. Their protection class says what they are:
+kept by the operating system's file permissions, not by hardware. A caller that wants hardware is
+refused. What is signed is returned, so that verifiers check those very bytes.
+"""
+
+import base64
+import json
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from treadle.engine.services.errors import Refused
+
+ALGORITHM = "ecdsa_p256_sha256"
+PROTECTION = "os_protected_nonextractable"
+"""The protocol's only class below hardware; here the operating system's file permissions."""
+DOMAIN = "codex-device-key-sign-payload/v1"
+"""Wraps every signed payload, so that a signature is good for nothing else."""
+
+_KEY_ID = re.compile(r"dk_(?:hse|tpm|osn)_([A-Za-z0-9_-]{43})")
+_BASE64URL_32 = re.compile(r"[A-Za-z0-9_-]{43}")
+_MALFORMED_ID = (
+    "invalid device key payload: keyId must be dk_hse_, dk_tpm_, or dk_osn_ "
+    "followed by unpadded base64url-encoded 32 bytes"
+)
+
+
+class DeviceKey(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+    """The public side of a key."""
+
+    key_id: str
+    public_key_spki_der_base64: str
+    algorithm: str = ALGORITHM
+    protection_class: str = PROTECTION
+
+
+class Signature(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+    """A signature and exactly what it signs."""
+
+    signature_der_base64: str
+    signed_payload_base64: str
+    algorithm: str = ALGORITHM
+
+
+class DeviceKeys:
+    """The keys of one home folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Keep keys in `folder`, which is made when the first key is."""
+        self._folder = folder
+
+    def create(self, account_user_id: str, client_id: str, policy: str | None) -> DeviceKey:
+        """A new key bound to an account and a client.
+
+        Raises:
+            Refused: hardware protection was asked for (the protocol's default), or a name is empty.
+        """
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        if not account_user_id or not client_id:
+            raise Refused("invalid device key payload: accountUserId and clientId must be set")
+        if policy != "allow_os_protected_nonextractable":
+            raise Refused(
+                "no hardware-backed device key is available here; "
+                "ask with protectionPolicy allow_os_protected_nonextractable"
+            )
+        key = ec.generate_private_key(ec.SECP256R1())
+        key_id = f"dk_osn_{_unpadded(secrets.token_bytes(32))}"
+        pem = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        binding = {"accountUserId": account_user_id, "clientId": client_id, "pem": pem.decode()}
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(self._path(key_id), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            json.dump(binding, file)
+        return self.public(key_id)
+
+    def public(self, key_id: str) -> DeviceKey:
+        """The public side of a key; raises Refused for a malformed or unknown id."""
+        from cryptography.hazmat.primitives import serialization
+
+        der = (
+            self._load(key_id)[0]
+            .public_key()
+            .public_bytes(
+                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+        )
+        return DeviceKey(key_id=key_id, public_key_spki_der_base64=base64.b64encode(der).decode())
+
+    def sign(self, key_id: str, payload: dict[str, Any]) -> Signature:
+        """Sign a payload of the protocol with a key that is bound to the payload's names.
+
+        Raises:
+            Refused: malformed or unknown id, malformed payload, or a key of somebody else.
+        """
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        key, binding = self._load(key_id)
+        _check_payload(payload)
+        for name in ("accountUserId", "clientId"):
+            if payload.get(name) != binding[name]:
+                raise Refused(f"invalid device key payload: the key is bound to another {name}")
+        wrapped = {"domain": DOMAIN, "payload": payload}
+        signed = json.dumps(wrapped, sort_keys=True, separators=(",", ":")).encode()
+        signature = key.sign(signed, ec.ECDSA(hashes.SHA256()))
+        return Signature(
+            signature_der_base64=base64.b64encode(signature).decode(),
+            signed_payload_base64=base64.b64encode(signed).decode(),
+        )
+
+    def _path(self, key_id: str) -> Path:
+        return self._folder / f"{key_id}.json"
+
+    def _load(self, key_id: str) -> tuple[Any, dict[str, str]]:
+        from cryptography.hazmat.primitives import serialization
+
+        if _KEY_ID.fullmatch(key_id) is None:
+            raise Refused(_MALFORMED_ID)
+        try:
+            binding = json.loads(self._path(key_id).read_text(encoding="ascii"))
+        except FileNotFoundError:
+            raise Refused(f"device key not found: {key_id}") from None
+        return serialization.load_pem_private_key(binding["pem"].encode(), None), binding
+
+
+def _unpadded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _check_payload(payload: dict[str, Any]) -> None:
+    """Digests and nonces are 32 bytes, base64url without padding (protocol 0.129.0)."""
+    for name in ("tokenSha256Base64url", "deviceIdentitySha256Base64url"):
+        value = payload.get(name)
+        if value is not None and _BASE64URL_32.fullmatch(str(value)) is None:
+            raise Refused(f"invalid device key payload: {name} must be 32 bytes of base64url")
