@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import json
 import logging
 import sys
 from pathlib import Path
@@ -165,5 +164,5 @@ def _tell(method: str, params: Any) -> None:
     elif method == "item/completed" and params["item"]["type"] == "fileChange":
         paths = ", ".join(change["path"] for change in params["item"]["changes"])
         print(f"edited {paths}", file=sys.stderr)
-    elif method == "error":
-        print(json.dumps(params["error"]["message"]), file=sys.stderr)
+    elif method == "error" and params.get("willRetry"):
+        complain(f"{params['error']['message']} (trying again)")
