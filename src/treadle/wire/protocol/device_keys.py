@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+import msgspec
+
 from treadle.domain.items import Shape
 
 
@@ -30,7 +32,7 @@ class ConnectionPayload(Shape, kw_only=True, tag="remoteControlClientConnection"
     account_user_id: str
     client_id: str
     token_expires_at: int
-    token_sha256_base64url: str
+    token_sha256_base64url: str = msgspec.field(name="tokenSha256Base64url")
     scopes: list[str]
 
 
@@ -44,7 +46,7 @@ class EnrollmentPayload(Shape, kw_only=True, tag="remoteControlClientEnrollment"
     target_path: str
     account_user_id: str
     client_id: str
-    device_identity_sha256_base64url: str
+    device_identity_sha256_base64url: str = msgspec.field(name="deviceIdentitySha256Base64url")
     challenge_expires_at: int
 
 
