@@ -1,0 +1,42 @@
+"""Everything about a thread but its turns, put together for a host."""
+
+from dataclasses import dataclass
+
+from treadle.engine.services.thread_family import Families
+from treadle.engine.services.thread_fork import Forks
+from treadle.engine.services.thread_goals import Goals
+from treadle.engine.services.thread_history import Histories
+from treadle.engine.services.thread_metadata import Metadata
+from treadle.engine.services.thread_queue import Queues
+from treadle.engine.services.thread_rewind import Rewinds
+from treadle.engine.services.thread_search import Searches
+from treadle.engine.services.threads import Threads
+from treadle.engine.services.turns import Turns
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadLife:
+    """The services that act on threads of one engine."""
+
+    families: Families
+    forks: Forks
+    goals: Goals
+    histories: Histories
+    metadata: Metadata
+    queues: Queues
+    rewinds: Rewinds
+    searches: Searches
+
+
+def make_thread_life(threads: Threads, turns: Turns) -> ThreadLife:
+    """All services over these threads; queues listen to the engine's feed from now on."""
+    return ThreadLife(
+        families=Families(threads),
+        forks=Forks(threads),
+        goals=Goals(threads),
+        histories=Histories(threads),
+        metadata=Metadata(threads),
+        queues=Queues(threads, turns),
+        rewinds=Rewinds(threads),
+        searches=Searches(threads),
+    )
