@@ -10,8 +10,10 @@ from treadle.engine.tools.exec import ExecCommand, WriteStdin
 from treadle.engine.tools.exec_sessions import ExecSessions
 from treadle.engine.tools.permits import Permits
 from treadle.engine.tools.plan import UpdatePlan
+from treadle.engine.tools.request_permissions import RequestPermissions
 from treadle.engine.tools.shell import Shell, ShellScript
 from treadle.engine.tools.toolbox import Toolbox
+from treadle.engine.tools.user_input import RequestUserInput
 from treadle.engine.tools.view_image import ViewImage
 
 
@@ -36,6 +38,7 @@ class Toolset:
         sessions = ExecSessions()
         rules, problems = self._rules.book(config)
         permits = Permits(rules)
+        asks_for_more = config.feature("request_permissions_tool")
         tools = Toolbox(
             [
                 ExecCommand(sessions, self.shell, permits),
@@ -43,6 +46,8 @@ class Toolset:
                 ApplyPatch(permits),
                 UpdatePlan(),
                 ViewImage(),
+                RequestUserInput(in_default_mode=config.feature("default_mode_request_user_input")),
+                *([RequestPermissions(permits.grants)] if asks_for_more else []),
             ],
             unlisted=[Shell(sessions, permits), ShellScript(sessions, self.shell, permits)],
         )

@@ -68,7 +68,9 @@ class Requests:
             next(self._numbers), question, thread, asyncio.get_running_loop().create_future()
         )
         self._open[entry.number] = entry
-        seconds = self._deadline.seconds if self._deadline else None
+        # A client's own tool takes the time it takes; only people are waited for with a limit.
+        limited = self._deadline is not None and type(question) in WAITING
+        seconds = self._deadline.seconds if self._deadline and limited else None
         try:
             self._tell_status(thread)
             self._feed.publish(
@@ -86,6 +88,8 @@ class Requests:
             # taken back. After an answer there is nothing left to take back.
             if self._open.pop(entry.number, None) is not None:
                 self._resolved(entry)
+                if thread.running is None:
+                    self._tell_status(thread)
             raise
 
     def _by_default(self, question: Question) -> Answer:

@@ -26,6 +26,7 @@ from treadle.domain.threads import NotLoaded, ThreadSummary
 from treadle.domain.turns import TokenUsage, Turn
 from treadle.engine.agent import prompt
 from treadle.engine.agent.agent_thread import AgentThread
+from treadle.engine.services.client_tools import check_client_tools, with_client_tools
 from treadle.engine.services.errors import Refused, ThreadNotFound
 from treadle.engine.services.feed import Feed
 from treadle.engine.services.git_info import read_git_info
@@ -109,7 +110,13 @@ class Threads:
     # ------------------------------------------------------------------ opening
 
     async def start(self, new: NewThread) -> Opened:
-        """Begin a thread; nothing is stored before its first turn. Raises PlanRejected."""
+        """Begin a thread; nothing is stored before its first turn.
+
+        Raises:
+            PlanRejected: the configuration makes no runnable thread.
+            Refused: a tool of the client is badly declared.
+        """
+        check_client_tools(new.dynamic_tools)
         plan = self._planner.plan(new.overrides, None)
         thread_id, now = new_id(), self._clock.now()
         created = ThreadCreated(
@@ -221,7 +228,7 @@ class Threads:
             log=log,
             announcer=self._feed,
             model=plan.model,
-            tools=plan.tools,
+            tools=with_client_tools(plan.tools, created.dynamic_tools),
             sandbox=plan.sandbox,
             env=plan.make_env(created.session_id, created.thread_id),
             clock=self._clock,

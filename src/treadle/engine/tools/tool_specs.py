@@ -125,3 +125,63 @@ VIEW_IMAGE = _function(
     {"path": _property("string", "Path of the image.")},
     ["path"],
 )
+
+REQUEST_USER_INPUT = _function(
+    "request_user_input",
+    "Asks the user one to three short questions and waits for the answers.",
+    {
+        "questions": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "id": _property("string", "Name of the answer, in snake_case."),
+                    "header": _property("string", "Title of a word or two."),
+                    "question": _property("string", "The question, one sentence."),
+                    "options": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "properties": {
+                                "label": _property("string", "What the user picks."),
+                                "description": _property("string", "What picking it means."),
+                            },
+                            "required": ["label", "description"],
+                            "additionalProperties": False,
+                        },
+                    },
+                },
+                "required": ["id", "header", "question"],
+                "additionalProperties": False,
+            },
+        },
+    },
+    ["questions"],
+)
+
+_PATHS = {"type": "array", "items": {"type": "string"}}
+
+REQUEST_PERMISSIONS = _function(
+    "request_permissions",
+    "Asks the user for permissions beyond the sandbox, for the commands that follow.",
+    {
+        "reason": _property("string", "Why they are needed, one sentence."),
+        "permissions": {
+            "type": "object",
+            "properties": {
+                "network": {
+                    "type": "object",
+                    "properties": {"enabled": {"type": "boolean"}},
+                    "additionalProperties": False,
+                },
+                "file_system": {
+                    "type": "object",
+                    "properties": {"read": _PATHS, "write": _PATHS},
+                    "additionalProperties": False,
+                },
+            },
+            "additionalProperties": False,
+        },
+    },
+    ["permissions"],
+)
