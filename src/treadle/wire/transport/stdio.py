@@ -10,6 +10,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from io import FileIO
 from typing import Any
 
 from treadle.wire.transport.channel import ChannelClosed
@@ -170,17 +171,23 @@ def _claim_descriptors() -> tuple[int, int]:
     return read_fd, write_fd
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def _pollable(fd: int) -> bool:
+    """Whether the event loop can wait for it: pipes, sockets, terminals; not files, /dev/null."""
+    mode = os.fstat(fd).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd)
+
+
+def _write_all(target: FileIO, data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        view = view[target.write(view) :]
 
 
-def _read_in_thread(loop: asyncio.AbstractEventLoop, fd: int, lines: _Lines) -> None:
+def _read_in_thread(loop: asyncio.AbstractEventLoop, source: FileIO, lines: _Lines) -> None:
     """Plain files cannot be polled; read them in a thread that ends with the file."""
 
     def read() -> None:
-        while data := os.read(fd, 1 << 16):
+        while data := source.read(1 << 16):
             loop.call_soon_threadsafe(lines.data_received, data)
         loop.call_soon_threadsafe(lines.finish)
 
