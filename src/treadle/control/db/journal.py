@@ -79,7 +79,9 @@ class RunJournal:
         self._tx = tx
         self._spec: RunSpec | None = None
         self._fold: RunFold | None = None
+        self._row: Row | None = None
         self._fold_moved = False
+        self._fold_written = False
         self._rows: list[Row] = []
         self._changes: list[CommandChange] = []
 
@@ -98,6 +100,20 @@ class RunJournal:
             self._load()
         assert self._spec is not None
         return self._spec
+
+    def run_row(self) -> Row:
+        """The run with all that was added, as a read of it after `save` would find it."""
+        fold = self.fold
+        assert self._row is not None
+        updated_at_ms = self._tx.now_ms if self._fold_written else self._row["updated_at_ms"]
+        return {
+            "spec": self._row["spec"],
+            "fold": msgspec.json.encode(fold).decode(),
+            "status": run_status(fold),
+            "created_at_ms": self._row["created_at_ms"],
+            "updated_at_ms": updated_at_ms,
+            **msgspec.structs.asdict(self.head),
+        }
 
     def note(self, phase: str, command_id: str | None = None, **payload: Any) -> None:
         """Add an event of the manager itself."""
@@ -148,6 +164,7 @@ class RunJournal:
         self._tx.run("write_head", **msgspec.structs.asdict(self.head))
         self._tx.run_many("insert_event", self._rows)
         if self._fold_moved:
+            self._fold_written = True
             self._tx.run(
                 "write_fold",
                 run_id=self.run_id,
@@ -165,6 +182,7 @@ class RunJournal:
     def _load(self) -> None:
         row = self._tx.one("read_fold", run_id=self.run_id)
         assert row is not None
+        self._row = row
         self._spec = msgspec.json.decode(row["spec"], type=RunSpec)
         self._fold = msgspec.json.decode(row["fold"], type=RunFold)
 

@@ -13,7 +13,7 @@ import msgspec
 
 from treadle.control.db.journal import RunJournal
 from treadle.control.db.repository import Claimant
-from treadle.control.db.runs import command_of, read_run
+from treadle.control.db.runs import command_of, run_of
 from treadle.control.db.transaction import Row, Transaction
 from treadle.control.faults import (
     BadToken,
@@ -254,7 +254,7 @@ def _grant(
         last_seq=head.last_seq,
         cmd_last=head.cmd_last,
         reason=decision.reason,
-        run=read_run(tx, journal.run_id),
+        run=run_of(journal.run_row(), tx.now_ms),
         commands=[command_of(row) for row in rows],
     )
 

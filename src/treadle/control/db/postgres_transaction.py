@@ -13,8 +13,29 @@ from treadle.control.faults import InvalidRequest
 
 # Statements that take many rows at once, with the parameter whose last row wins, if there is one.
 BULK = {"write_head": "run_id", "write_fold": "run_id", "insert_event": None}
-# Reads that see nothing of what is kept back, unless it is one of these.
-SEES_ONLY = {"read_fold": frozenset({"write_fold", "insert_run"})}
+# What a statement can see of what is kept back; one that is not here sees all of it.
+_RUNS = frozenset({"insert_run", "write_fold"})
+_HEADS = frozenset({"insert_run", "insert_head", "write_head"})
+_COMMANDS = frozenset({"insert_command", "change_command"})
+SEES = {
+    "read_run": _RUNS | _HEADS,
+    "list_runs": _RUNS | _HEADS,
+    "read_fold": _RUNS,
+    "read_head": _HEADS,
+    "read_progress": _HEADS,
+    "renew_lease": _HEADS,
+    "waiting_runs": _HEADS,
+    "lapsed_runs": _HEADS,
+    "read_events": frozenset({"insert_event"}),
+    "read_command": _COMMANDS,
+    "list_commands": _COMMANDS,
+    "open_commands": _COMMANDS,
+    "read_runner": frozenset({"put_runner"}),
+    "read_idempotency": frozenset({"put_idempotency"}),
+    "note_wait": frozenset[str](),
+}
+# Reads that lock the heads they find, and return them whole.
+LOCKING = frozenset({"waiting_runs", "lapsed_runs"})
 
 Write = tuple[str, Row]
 
@@ -50,7 +71,10 @@ class BufferedTransaction(Transaction):
         self._make_visible(name)
         if name == "renew_lease":
             self._piece_heads[parameters["run_id"]] = None  # what we know of it is old now
-        return super().all(name, **parameters)
+        rows = super().all(name, **parameters)
+        if name in LOCKING:
+            self._piece_heads |= {row["run_id"]: row for row in rows}
+        return rows
 
     def run(self, name: str, **parameters: Any) -> None:
         """Keep a named statement to be sent later."""
@@ -100,17 +124,17 @@ class BufferedTransaction(Transaction):
         return rows[0] if rows else None
 
     def _make_visible(self, name: str) -> None:
+        """Send what a statement could see; with a savepoint once the piece itself writes."""
+        sees = SEES.get(name)
+        own, self._own = _split(self._own, sees)
         writes = not self._statements[name].startswith("SELECT")
-        seen = SEES_ONLY.get(name)
-        kept = self._settled + self._own
-        if not writes and seen is not None and not any(other in seen for other, _ in kept):
-            return
-        self.flush()
-        if (writes or self._own) and not self._marked:
+        if (writes or own) and not self._marked:
+            self.flush()  # or taking this piece back would take other pieces back too
             super().begin_piece()
             self._marked = True
-        self._send(self._own)
-        self._own = []
+        settled, self._settled = _split(self._settled, sees)
+        self._send(settled)
+        self._send(own)
 
     def _send(self, writes: list[Write]) -> None:
         """Send single statements in order, then bulk ones, which none of the former needs."""
@@ -124,6 +148,16 @@ class BufferedTransaction(Transaction):
                 self._connection.execute(self._statements[name], row)
         for name, rows in bulk.items():
             self._connection.executemany(self._statements[name], list(rows.values()))
+
+
+def _split(writes: list[Write], names: frozenset[str] | None) -> tuple[list[Write], list[Write]]:
+    """Those of these names (None: all) and the others, each in order."""
+    if names is None or not writes:
+        return writes, []
+    return (
+        [write for write in writes if write[0] in names],
+        [write for write in writes if write[0] not in names],
+    )
 
 
 def _check_texts(row: Row) -> None:

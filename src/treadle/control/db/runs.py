@@ -50,7 +50,8 @@ def create_run(tx: Transaction, spec: RunSpec, key: RequestKey | None) -> Stored
     journal = RunJournal(tx, run_id)
     journal.note("run-created", backendProfile=spec.backend_profile)
     journal.save()
-    return _keep_answer(tx, scope, key, msgspec.json.encode(read_run(tx, run_id)))
+    run = run_of(journal.run_row(), tx.now_ms)
+    return _keep_answer(tx, scope, key, msgspec.json.encode(run))
 
 
 def create_command(
@@ -96,7 +97,7 @@ def read_run(tx: Transaction, run_id: str) -> Run:
     row = tx.one("read_run", run_id=run_id)
     if row is None:
         raise run_not_found()
-    return _run_of(row, tx.now_ms)
+    return run_of(row, tx.now_ms)
 
 
 def list_runs(tx: Transaction, query: RunQuery) -> list[Run]:
@@ -109,7 +110,7 @@ def list_runs(tx: Transaction, query: RunQuery) -> list[Run]:
         project_id=query.project_id,
         limit=query.limit,
     )
-    return [_run_of(row, tx.now_ms) for row in rows]
+    return [run_of(row, tx.now_ms) for row in rows]
 
 
 def read_command(tx: Transaction, run_id: str, command_id: str) -> Command:
@@ -158,6 +159,39 @@ def read_progress(tx: Transaction, run_id: str) -> Progress:
     if row is None:
         raise run_not_found()
     return Progress(row["last_seq"], row["cmd_last"], bool(row["ended"]))
+
+
+def run_of(row: Row, now_ms: int) -> Run:
+    """A run's row as readers see it."""
+    spec = msgspec.json.decode(row["spec"], type=RunSpec)
+    fold = msgspec.json.decode(row["fold"], type=RunFold)
+    held = row["runner_id"] is not None
+    return Run(
+        id=row["run_id"],
+        tenant_id=spec.tenant_id,
+        project_id=spec.project_id,
+        workspace_ref=spec.workspace_ref,
+        session_ref=fold.session,
+        provider_id=spec.provider_id,
+        backend_profile=spec.backend_profile,
+        execution_policy=spec.execution_policy,
+        trace_sink=spec.trace_sink,
+        labels=spec.labels,
+        busy_policy=spec.busy_policy,
+        max_attempts=spec.max_attempts,
+        status=row["status"],
+        terminal_status=fold.terminal_status,
+        failure_kind=fold.failure_kind,
+        failure_message=fold.failure_message,
+        claimed_by=row["last_holder"] if row["ended"] else row["runner_id"],
+        epoch=row["epoch"],
+        attempt=row["attempt"],
+        lease_remaining_ms=max(0, row["lease_until_ms"] - now_ms) if held else None,
+        last_seq=row["last_seq"],
+        cmd_last=row["cmd_last"],
+        created_at=iso_millis(row["created_at_ms"] / 1000),
+        updated_at=iso_millis(row["updated_at_ms"] / 1000),
+    )
 
 
 def command_of(row: Row) -> Command:
@@ -245,38 +279,6 @@ def _command_row(tx: Transaction, run_id: str, command_id: str) -> Row:
         read_progress(tx, run_id)
         raise NotFound("command", "No such command in this run; list the run's commands.")
     return row
-
-
-def _run_of(row: Row, now_ms: int) -> Run:
-    spec = msgspec.json.decode(row["spec"], type=RunSpec)
-    fold = msgspec.json.decode(row["fold"], type=RunFold)
-    held = row["runner_id"] is not None
-    return Run(
-        id=row["run_id"],
-        tenant_id=spec.tenant_id,
-        project_id=spec.project_id,
-        workspace_ref=spec.workspace_ref,
-        session_ref=fold.session,
-        provider_id=spec.provider_id,
-        backend_profile=spec.backend_profile,
-        execution_policy=spec.execution_policy,
-        trace_sink=spec.trace_sink,
-        labels=spec.labels,
-        busy_policy=spec.busy_policy,
-        max_attempts=spec.max_attempts,
-        status=row["status"],
-        terminal_status=fold.terminal_status,
-        failure_kind=fold.failure_kind,
-        failure_message=fold.failure_message,
-        claimed_by=row["last_holder"] if row["ended"] else row["runner_id"],
-        epoch=row["epoch"],
-        attempt=row["attempt"],
-        lease_remaining_ms=max(0, row["lease_until_ms"] - now_ms) if held else None,
-        last_seq=row["last_seq"],
-        cmd_last=row["cmd_last"],
-        created_at=iso_millis(row["created_at_ms"] / 1000),
-        updated_at=iso_millis(row["updated_at_ms"] / 1000),
-    )
 
 
 def _event_of(run_id: str, row: Row) -> Event:

@@ -21,13 +21,13 @@ UPDATE run_heads SET lease_until_ms = :now + lease_ms
 WHERE runner_id IS NOT NULL AND lease_until_ms < :now + lease_ms
 
 -- name: lapsed_runs
-SELECT run_id FROM run_heads -- one manager at a time sweeps; what is locked now is found next time
+SELECT * FROM run_heads -- one manager at a time sweeps; what is locked now is found next time
 WHERE (SELECT pg_try_advisory_xact_lock(7717, 3))
     AND runner_id IS NOT NULL AND lease_until_ms <= :now
 LIMIT :limit FOR UPDATE SKIP LOCKED
 
 -- name: waiting_runs
-SELECT run_id FROM run_heads
+SELECT * FROM run_heads
 WHERE runner_id IS NULL AND ended = 0 AND open_commands > 0
     AND (:backend_profile::text IS NULL OR backend_profile = :backend_profile)
 ORDER BY run_id LIMIT :limit FOR UPDATE SKIP LOCKED
@@ -47,7 +47,7 @@ WHERE (:cursor::text IS NULL OR r.run_id < :cursor) AND (:status::text IS NULL O
 ORDER BY r.run_id DESC LIMIT :limit
 
 -- name: read_fold
-SELECT spec, fold FROM runs WHERE run_id = :run_id
+SELECT spec, fold, created_at_ms, updated_at_ms FROM runs WHERE run_id = :run_id
 
 -- name: read_events
 SELECT seq, epoch, producer_seq, type, command_id, at, payload FROM run_events

@@ -51,7 +51,7 @@ WHERE (:cursor IS NULL OR r.run_id < :cursor) AND (:status IS NULL OR r.status =
 ORDER BY r.run_id DESC LIMIT :limit
 
 -- name: read_fold
-SELECT spec, fold FROM runs WHERE run_id = :run_id
+SELECT spec, fold, created_at_ms, updated_at_ms FROM runs WHERE run_id = :run_id
 
 -- name: write_fold
 UPDATE runs SET fold = :fold, status = :status, updated_at_ms = :now WHERE run_id = :run_id

@@ -1,0 +1,96 @@
+"""What a PostgreSQL transaction keeps back, when it sends it, and what it can take back."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytest
+
+from treadle.control.db.postgres_transaction import BufferedTransaction
+from treadle.control.faults import InvalidRequest
+
+NAMES = ("insert_event", "write_head", "change_command", "note_wait", "read_run", "read_command")
+
+
+class Recorder:
+    """Stands for a connection; notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def execute(self, sql: str, parameters: Mapping[str, Any] = {}, /) -> "Recorder":
+        self.told.append(f"{sql} {parameters['n']}" if "n" in parameters else sql)
+        return self
+
+    def executemany(self, sql: str, parameters: Iterable[Mapping[str, Any]], /) -> "Recorder":
+        self.told.append(" ".join([sql, *(str(row["n"]) for row in parameters)]))
+        return self
+
+    def fetchone(self) -> None:
+        return None
+
+    def fetchall(self) -> list[Any]:
+        return []
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def tx(recorder: Recorder) -> BufferedTransaction:
+    statements = {name: f"SELECT {name}" if "read" in name else name for name in NAMES}
+    return BufferedTransaction(recorder, statements, lambda: 0, [])
+
+
+def append(tx: BufferedTransaction, run_id: str, number: int) -> None:
+    tx.begin_piece()
+    tx.run("write_head", run_id=run_id, n=number)
+    tx.run_many("insert_event", [{"n": number}])
+
+
+def test_what_many_pieces_wrote_is_sent_in_one_statement_each(
+    tx: BufferedTransaction, recorder: Recorder
+) -> None:
+    for number in (1, 2, 3):
+        append(tx, f"run-{number % 2}", number)
+        tx.keep_piece()
+    assert recorder.told == []
+    tx.flush()
+    assert recorder.told == ["write_head 3 2", "insert_event 1 2 3"]
+
+
+def test_a_piece_that_fails_takes_only_its_own_writes_with_it(
+    tx: BufferedTransaction, recorder: Recorder
+) -> None:
+    append(tx, "a", 1)
+    tx.keep_piece()
+    append(tx, "b", 2)
+    tx.one("note_wait")
+    tx.one("read_run")
+    tx.undo_piece()
+    tx.flush()
+    mark, undo = recorder.told.index("SAVEPOINT piece"), recorder.told.index("ROLLBACK TO piece")
+    assert {"write_head 1", "insert_event 1"} <= set(recorder.told[:mark])
+    assert "write_head 2" in recorder.told[mark:undo]
+    assert recorder.told[undo + 1 :] == ["RELEASE piece"]
+
+
+def test_a_read_sends_what_it_could_see_and_nothing_else(
+    tx: BufferedTransaction, recorder: Recorder
+) -> None:
+    append(tx, "a", 1)
+    tx.run("change_command", n=2)
+    tx.one("read_command")
+    assert recorder.told == ["SAVEPOINT piece", "change_command 2", "SELECT read_command"]
+
+
+def test_a_text_that_cannot_be_stored_is_refused_before_anything_is_sent(
+    tx: BufferedTransaction, recorder: Recorder
+) -> None:
+    tx.begin_piece()
+    with pytest.raises(InvalidRequest, match=r"U\+0000"):
+        tx.run("change_command", command_id="a\0b")
+    tx.undo_piece()
+    tx.flush()
+    assert recorder.told == []
