@@ -24,7 +24,7 @@ from treadle.engine.tools.exec_policy import (
     parse_rules,
 )
 from treadle.engine.tools.grants import Granted, Grants
-from treadle.engine.tools.shell_words import plain_commands
+from treadle.engine.tools.shell_words import plain_commands, script_commands
 
 FULL, WORKSPACE, READ = DangerFullAccess(), WorkspaceWrite(), ReadOnly()
 words = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=8)
@@ -78,6 +78,20 @@ def test_plain_scripts_are_read(script: str, commands: object):
 )
 def test_whatever_a_shell_would_interpret_is_not_read(script: str):
     assert plain_commands(script) is None
+
+
+@pytest.mark.parametrize(
+    ("shell", "read"),
+    [
+        ("bash", True),
+        ("/bin/sh", True),
+        ("/usr/bin/zsh", True),
+        ("./bash", False),
+        ("/w/sh", False),
+    ],
+)
+def test_only_shells_of_the_system_are_looked_into(shell: str, read: bool):
+    assert (script_commands((shell, "-lc", "ls")) == (("ls",),)) is read
 
 
 @given(st.lists(words, min_size=1, max_size=4))

@@ -95,7 +95,8 @@ def _word(script: str, position: int) -> tuple[str, int] | None:
     return ("".join(parts), position) if position > begin else None
 
 
-_SHELL = re.compile(r"(?:.*/)?(?:bash|zsh|sh|dash)")
+_SHELL = re.compile(r"(?:(?:/usr)?(?:/local)?/bin/)?(?:bash|zsh|sh|dash)")
+"""A shell of the system; a file of that name elsewhere may be anything."""
 
 
 def script_commands(argv: tuple[str, ...]) -> Commands | None:
