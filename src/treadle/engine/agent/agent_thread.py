@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from treadle.domain.policy import Settings
+from treadle.domain.records import ModelItem
+from treadle.domain.skills import Skill
 from treadle.domain.turns import TokenUsage
 from treadle.engine.agent.ports import Announcer, Log, Tools
 from treadle.engine.agent.prompt import Surroundings
@@ -26,6 +28,10 @@ class ModelTraits:
     reasoning: dict[str, Any] | None = None
     text: dict[str, Any] | None = None
     parallel_tool_calls: bool = True
+    compact_at_tokens: int | None = None
+    """Size of the context from which on it is compacted by itself; None for never."""
+    compact_prompt: str | None = None
+    """What the model is asked for a summary with, where the user has words of their own."""
 
 
 @dataclass(slots=True)
@@ -53,4 +59,31 @@ class AgentThread:
     told: Settings | None = None
     """The settings that the model was last told of; None before the first turn."""
     usage: TokenUsage = field(default_factory=TokenUsage)
+    context_tokens: int = 0
+    """Size of the context as the last response, or an estimate after a compaction, has it."""
     window: int = 0
+    """How often the context was compacted."""
+    skills: tuple[Skill, ...] = ()
+    shell: str = "/bin/sh"
+    """The shell that the user's own commands run in."""
+    home: str = ""
+    """The home folder, below which generated images are kept; empty to keep none."""
+
+    request_metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Further members of the turn metadata that travel with its requests."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the context is due to be compacted before the model is asked again."""
+        limit = self.traits.compact_at_tokens
+        return limit is not None and self.context_tokens >= limit and bool(self.context)
+
+    def keep(self, item: dict[str, Any], turn_id: str) -> None:
+        """Add an item to the model's context, in memory and in the log."""
+        self.context.append(item)
+        self.log.append([ModelItem(at=self.clock.now(), item=item, turn_id=turn_id)])
+
+    def overflowed(self) -> None:
+        """The provider said that the context does not fit: it counts as full from now on."""
+        limits = (self.traits.context_window, self.traits.compact_at_tokens, self.context_tokens)
+        self.context_tokens = max(limit or 0 for limit in limits)

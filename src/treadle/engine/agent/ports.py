@@ -44,6 +44,10 @@ class Tools(Protocol):
         """How the model is told of them."""
         ...
 
+    async def ready(self) -> None:
+        """Wait, within limits, for tools that are on their way; awaited before a turn's requests."""
+        ...
+
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutput:
         """Carry out one call; unknown tools and bad arguments become outputs too."""
         ...

@@ -5,6 +5,7 @@ Base instructions, permission and environment notes are in our own words; their 
 models were trained on them. Only what changed is told again, so that the prefix stays cacheable.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from treadle.domain.policy import (
     Settings,
     WorkspaceWrite,
 )
+from treadle.domain.skills import Skill
 
 
 def escape(text: str) -> str:
@@ -70,9 +72,13 @@ def message(role: str, *texts: str) -> dict[str, Any]:
     }
 
 
-def opening(settings: Settings, surroundings: Surroundings) -> list[dict[str, Any]]:
+def opening(
+    settings: Settings, surroundings: Surroundings, skills: Sequence[Skill] = ()
+) -> list[dict[str, Any]]:
     """The context items that stand before the first user message of a thread."""
     notes = [permissions_note(settings)]
+    if skills:
+        notes.insert(0, skills_note(skills))
     if surroundings.developer_instructions:
         notes.append(surroundings.developer_instructions)
     if mode := collaboration_note(settings):
@@ -154,6 +160,33 @@ def _network(policy: SandboxPolicy) -> bool:
             return access == "enabled"
         case ReadOnly(network_access=access) | WorkspaceWrite(network_access=access):
             return access
+
+
+_SKILLS_RULE = (
+    "A skill is a file of instructions for one kind of work. When the user names one (`$name`) or "
+    "the task plainly is what one describes, read its file before you begin and follow it; paths "
+    "in it are relative to its folder."
+)
+
+
+def skills_note(skills: Sequence[Skill]) -> str:
+    """Which skills there are; the model reads one's file when the task calls for it."""
+    lines = [f"- {skill.name}: {skill.description} (file: {skill.path})" for skill in skills]
+    return "\n".join(
+        [
+            "<skills_instructions>",
+            _SKILLS_RULE,
+            *lines,
+            "</skills_instructions>",
+        ]
+    )
+
+
+def skill_item(skill: Skill, text: str) -> dict[str, Any]:
+    """A skill's text as the user message that brings it along."""
+    return message(
+        "user", f"<skill>\n<name>{skill.name}</name>\n<path>{skill.path}</path>\n{text}\n</skill>"
+    )
 
 
 def collaboration_note(settings: Settings) -> str | None:

@@ -15,9 +15,17 @@ from treadle.domain.events import (
     PlanUpdated,
     TextDelta,
     UsageUpdated,
+    Warned,
 )
 from treadle.domain.items import AgentMessage, ThreadItem
-from treadle.domain.records import ItemDone, ModelItem, ThreadRecord, UsageRecorded
+from treadle.domain.records import (
+    ContextReplaced,
+    ItemDone,
+    ModelItem,
+    ThreadRecord,
+    TurnContext,
+    UsageRecorded,
+)
 from treadle.domain.turns import ThreadTokenUsage, TokenUsage, TurnError
 from treadle.engine.agent.agent_thread import AgentThread
 from treadle.engine.tools.tool import FileJournal
@@ -51,6 +59,16 @@ class TurnReport:
         """Add an item to the model's context, in memory and in the log."""
         self._thread.context.append(item)
         self.record(ModelItem(item=item, turn_id=self._turn_id))
+
+    def replace_context(self, items: list[dict[str, Any]], summary: str) -> None:
+        """The model's context is these items from here on, in memory and in the log."""
+        thread = self._thread
+        self.record(ContextReplaced(message=summary, items=items))
+        thread.context = list(items)
+        thread.window += 1
+        # The new context begins with an opening made of these settings.
+        thread.told = thread.settings
+        self.record(TurnContext(turn_id=self._turn_id, settings=thread.settings))
 
     def _now_ms(self) -> int:
         return int(self._thread.clock.now() * 1000)
@@ -137,6 +155,15 @@ class TurnReport:
         """A response used these tokens."""
         thread = self._thread
         thread.usage = thread.usage.plus(usage)
+        self._tell_usage(usage)
+
+    def measured(self, context_tokens: int) -> None:
+        """The context is now this large, by an estimate and without a response."""
+        self._tell_usage(TokenUsage(total_tokens=context_tokens))
+
+    def _tell_usage(self, usage: TokenUsage) -> None:
+        thread = self._thread
+        thread.context_tokens = usage.total_tokens
         total = ThreadTokenUsage(
             total=thread.usage, last=usage, model_context_window=thread.traits.context_window
         )
@@ -144,6 +171,10 @@ class TurnReport:
         thread.announcer.publish(
             UsageUpdated(thread_id=thread.thread_id, turn_id=self._turn_id, usage=total)
         )
+
+    def warned(self, text: str) -> None:
+        """The user should know this."""
+        self._thread.announcer.publish(Warned(thread_id=self._thread.thread_id, message=text))
 
     def failed(self, error: TurnError, *, will_retry: bool) -> None:
         """The turn, or an attempt within it, failed."""

@@ -6,7 +6,7 @@ first caller of `end` alone that the ending was theirs.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from treadle.domain.items import UserInput
 from treadle.domain.turns import TurnError, TurnStatus
@@ -24,6 +24,8 @@ class Steer:
 
     content: list[UserInput]
     client_id: str | None = None
+    item_id: str | None = None
+    """The id that its user message gets; None for a fresh one."""
 
 
 @dataclass(slots=True)
@@ -40,6 +42,10 @@ class TurnState:
     answered: bool = False
     """Whether the response in hand asked for any tool."""
     used_item_ids: set[str] = field(default_factory=set[str])
+    notes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """Context items that wait for the end of the response in hand."""
+    interrupted: bool = False
+    """Whether somebody asked for the turn's end."""
 
     @property
     def over(self) -> bool:
@@ -55,6 +61,17 @@ class TurnState:
     def take_steers(self) -> list[Steer]:
         """The queued input, which is thereby taken."""
         taken, self.steers = self.steers, []
+        return taken
+
+    def note(self, item: dict[str, Any]) -> None:
+        """Queue a context item that the model is to hear of; raises TurnOver."""
+        if self.over:
+            raise TurnOver(self.turn_id)
+        self.notes.append(item)
+
+    def take_notes(self) -> list[dict[str, Any]]:
+        """The queued items, which are thereby taken."""
+        taken, self.notes = self.notes, []
         return taken
 
     def response_started(self) -> None:
@@ -76,7 +93,7 @@ class TurnState:
         Another call of the model when it used tools, when input is waiting, or when the provider
         said that the turn is not over.
         """
-        if self.answered or self.steers or end_turn is False:
+        if self.answered or self.steers or self.notes or end_turn is False:
             return "sample"
         return "end"
 

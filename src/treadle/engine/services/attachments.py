@@ -1,4 +1,4 @@
-"""Local images of an input, read into data URLs for the model."""
+"""Files that an input names, read for the model: images into data URLs, skills as texts."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ from treadle.domain.items import LocalImageInput, UserInput
 
 MAX_IMAGE_BYTES = 20 << 20
 """Larger files are not sent; providers refuse them anyway."""
+MAX_SKILL_BYTES = 64 << 10
 
 
 def load_images(content: list[UserInput]) -> dict[str, str]:
@@ -29,3 +30,14 @@ def _load(path: str) -> str:
         reason = f"{error.strerror} (os error {error.errno})"
         return f"The local image at `{path}` could not be read: {reason}"
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def load_skill(path: str) -> str:
+    """The text of a skill's file, or a text saying why there is none."""
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_SKILL_BYTES + 1)
+    except OSError as error:
+        return f"The skill at `{path}` could not be read: {error.strerror}"
+    text = data[:MAX_SKILL_BYTES].decode(errors="replace").strip()
+    return text if len(data) <= MAX_SKILL_BYTES else f"{text}\n[cut: read the file for the rest]"

@@ -19,13 +19,16 @@ from treadle.engine.store.thread_store import (
 __all__ = [
     "InputTooLarge",
     "InvalidQuery",
+    "NotSteerable",
     "PlanRejected",
     "Refused",
+    "StartFailed",
     "StorageFailed",
     "StoreError",
     "ThreadIsArchived",
     "ThreadNotFound",
     "ThreadNotLoaded",
+    "TurnInTheWay",
     "Unsupported",
     "WriterConflict",
 ]
@@ -35,11 +38,42 @@ class Refused(Exception):
     """The request does not fit the state of things; the text says how."""
 
 
+class StartFailed(Exception):
+    """Something without which the thread may not run did not start; the text names it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"error creating thread: Fatal error: Failed to initialize session: {reason}"
+        )
+
+
 class ThreadNotLoaded(Refused):
     """The thread must be started or resumed first."""
 
     def __init__(self, thread_id: str) -> None:
         super().__init__(f"thread not found: {thread_id}")
+
+
+class NotSteerable(Refused):
+    """The running turn takes no input: it must end first, or be interrupted."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"cannot steer a {kind} turn")
+        self.kind = kind
+        self.data: dict[str, Any] = {
+            "message": str(self),
+            "codexErrorInfo": {"activeTurnNotSteerable": {"turnKind": kind}},
+        }
+
+
+class TurnInTheWay(Exception):
+    """A turn that takes no input runs, so none can be started."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(
+            "failed to submit turn input: "
+            f"ActiveTurnNotSteerable {{ turn_kind: {kind.capitalize()} }}"
+        )
 
 
 class InputTooLarge(Exception):

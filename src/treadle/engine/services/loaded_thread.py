@@ -8,10 +8,22 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
+import msgspec
+
+from treadle.domain.goals import GOAL_LINE, Goal, latest_goal
 from treadle.domain.ids import ThreadId
+from treadle.domain.inbox import Inbox, InboxFold
 from treadle.domain.items import UserMessage, input_text
-from treadle.domain.records import ItemDone, SettingsApplied, ThreadCreated, ThreadRecord
+from treadle.domain.records import (
+    Foreign,
+    ItemDone,
+    ModelItem,
+    SettingsApplied,
+    ThreadCreated,
+    ThreadRecord,
+)
 from treadle.domain.threads import (
     Active,
     ActiveFlag,
@@ -29,9 +41,14 @@ from treadle.engine.store.thread_store import (
     ThreadStore,
     ThreadWriter,
 )
+from treadle.engine.tools.tool import ToolContext
 from treadle.kit.tasks import TaskScope
 
 logger = logging.getLogger(__name__)
+
+
+TurnKind = Literal["regular", "compact", "review", "shell"]
+"""What a turn does; only a regular one takes input."""
 
 
 @dataclass(slots=True)
@@ -42,6 +59,9 @@ class RunningTurn:
     interrupt: Callable[[], None]
     steered: Callable[[], None]
     """Call it after input has joined the state: the answer in flight is cut short."""
+    kind: TurnKind = "regular"
+    tools: ToolContext | None = None
+    """What commands use that join the turn."""
 
 
 class ThreadLog:
@@ -51,6 +71,10 @@ class ThreadLog:
         self._store = store
         self._writer = writer
         self.info = info
+        self.on_model_item: Callable[[ModelItem], None] | None = None
+        """Hears of each item of the model's context, where a client asked for them."""
+        self._inbox = InboxFold()
+        self.goal: Goal | None = None
         self._patch: ThreadPatch | None = None
 
     @property
@@ -64,7 +88,38 @@ class ThreadLog:
         for record in records:
             self._observe(record)
 
+    @property
+    def inbox(self) -> Inbox:
+        """Messages that wait for their turn."""
+        return self._inbox.inbox
+
+    def recall(self, records: list[ThreadRecord]) -> None:
+        """Begin with what a stored log says of inbox and goal."""
+        self._inbox = InboxFold()
+        for record in records:
+            self._inbox.add(record)
+        self.goal = latest_goal(records)
+
+    async def change(self, patch: ThreadPatch) -> None:
+        """Change metadata: at once where the thread is stored, else with its first record."""
+        if self._writer.materialized:
+            await self.flush()
+            self.info = await self._store.update(self.info.thread_id, patch)
+            return
+        pending = self._pending()
+        for name in ThreadPatch.__struct_fields__:
+            if (value := getattr(patch, name)) is not msgspec.UNSET:
+                setattr(pending, name, value)
+                setattr(self.info, name, value)
+
     def _observe(self, record: ThreadRecord) -> None:
+        self._inbox.add(record)
+        if isinstance(record, ModelItem):
+            if self.on_model_item is not None:
+                self.on_model_item(record)
+            return
+        if isinstance(record, Foreign) and record.type == GOAL_LINE:
+            self.goal = latest_goal([record])
         if isinstance(record, ItemDone) and isinstance(record.item, UserMessage):
             self.touch(record.at, recent=True)
             if not self.info.preview and (text := input_text(record.item.content)):
@@ -130,6 +185,8 @@ class LoadedThread:
         self.running: RunningTurn | None = None
         self.scope = TaskScope(f"thread {agent.thread_id}")
         self.closing = False
+        self.elicitations = 0
+        """Questions that a client puts to its user by itself while the thread waits."""
         self._failed = False
         self._flags: tuple[ActiveFlag, ...] = ()
 
@@ -141,13 +198,13 @@ class LoadedThread:
     @property
     def status(self) -> ThreadStatus:
         """What the thread is doing."""
-        if self.running is not None:
+        if self.running is not None or self._flags:
             return Active(active_flags=self._flags)
         return SystemError() if self._failed else Idle()
 
     def waiting_on(self, flags: tuple[ActiveFlag, ...]) -> bool:
-        """The running turn waits for these; whether that changes the status."""
-        changed = self.running is not None and flags != self._flags
+        """A turn, or a tool that a client called, waits for these; whether it is news."""
+        changed = flags != self._flags
         self._flags = flags
         return changed
 
@@ -156,6 +213,10 @@ class LoadedThread:
         self.running = None
         self._failed = failed
         self._flags = ()
+
+    def last_turn_was(self, *, failed: bool) -> None:
+        """What the log's last turn came to: a failed one counts until one succeeds."""
+        self._failed = failed
 
     def summary(self) -> ThreadSummary:
         """The thread as clients see it, without turns."""

@@ -5,7 +5,7 @@ from typing import Any
 from treadle.domain import history
 from treadle.domain.events import Noticed
 from treadle.domain.items import AgentMessage
-from treadle.domain.records import ModelItem, ThreadRecord, TurnEnded
+from treadle.domain.records import ContextReplaced, ModelItem, ThreadRecord, TurnEnded
 from treadle.domain.turns import TokenUsage, Turn
 from treadle.engine.agent import prompt
 from treadle.engine.services.loaded_thread import LoadedThread

@@ -4,26 +4,30 @@ Checks that a request fits the thread's state, applies what sticks to the thread
 to a turn loop in the thread's own task scope. Interrupting never waits for anything.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from treadle.domain.events import SettingsChanged, StatusChanged
+from treadle.domain.events import SettingsChanged
 from treadle.domain.items import ImageInput, TextInput, UserInput
 from treadle.domain.policy import Settings
-from treadle.domain.turns import Turn, TurnStatus
+from treadle.domain.records import SettingsApplied
+from treadle.domain.turns import Turn
 from treadle.engine.agent.turn_loop import TurnLoop
-from treadle.engine.agent.turn_report import TurnJournal
-from treadle.engine.agent.turn_state import Steer, TurnState
-from treadle.engine.services.attachments import load_images
-from treadle.engine.services.errors import InputTooLarge, Refused, ThreadNotLoaded
+from treadle.engine.agent.turn_state import Steer
+from treadle.engine.services.attachments import load_images, load_skill
+from treadle.engine.services.errors import (
+    InputTooLarge,
+    NotSteerable,
+    Refused,
+    ThreadNotLoaded,
+    TurnInTheWay,
+)
 from treadle.engine.services.feed import Feed
-from treadle.engine.services.loaded_thread import LoadedThread, RunningTurn
-from treadle.engine.services.requests import Requests
+from treadle.engine.services.loaded_thread import LoadedThread, TurnKind
 from treadle.engine.services.threads import Threads
+from treadle.engine.services.turn_launch import TurnLauncher
 from treadle.kit.clock import Clock
-from treadle.kit.mint import new_id
 
 MAX_INPUT_CHARS = 1 << 20
 """Characters a turn's input may have (protocol 0.169.0)."""
@@ -31,8 +35,8 @@ MAX_INPUT_CHARS = 1 << 20
 END_SECONDS = 5.0
 """How long a new turn waits for the end of the last one to be stored."""
 
-MakeJournal = Callable[[str], TurnJournal]
-"""Makes the journal of a turn that works in the given folder."""
+_CLOSED: tuple[TurnKind, ...] = ("compact", "review")
+"""Kinds of turns that take no input."""
 
 
 class Turns:
@@ -43,15 +47,21 @@ class Turns:
         threads: Threads,
         feed: Feed,
         clock: Clock,
-        journal: MakeJournal,
-        requests: Requests,
+        launcher: TurnLauncher,
     ) -> None:
-        self._requests = requests
         self._threads = threads
         self._feed = feed
         self._clock = clock
-        self._journal = journal
-        self.draining = False
+        self.launcher = launcher
+
+    @property
+    def draining(self) -> bool:
+        """Whether new turns are refused, since the server is about to end."""
+        return self.launcher.draining
+
+    @draining.setter
+    def draining(self, draining: bool) -> None:
+        self.launcher.draining = draining
 
     async def start(
         self,
@@ -75,40 +85,60 @@ class Turns:
             ThreadNotLoaded: the thread is not in memory.
             InputTooLarge: the input is too long.
             Refused: the server is draining, or an image is remote.
+            TurnInTheWay: a compaction or a review runs.
         """
-        thread = await self._settled(thread_id)
+        thread = await self.settled(thread_id)
         check_input(content)
         await self._apply(thread, changes)
-        steer = Steer(content, client_id)
+        return self.deliver(thread_id, Steer(content, client_id), output_schema)
+
+    def deliver(self, thread_id: str, steer: Steer, output_schema: Any = None) -> Turn:
+        """Begin a turn with this input, or join the one that runs; raises as `start`."""
+        thread = self.loaded(thread_id)
         if thread.running is not None:
+            if thread.running.kind in _CLOSED:
+                raise TurnInTheWay(thread.running.kind)
             thread.running.state.steer(steer)
             thread.running.steered()
             return Turn(id=thread.running.state.turn_id)
-        if self.draining:
-            raise Refused("the server is draining and takes no new turns")
-        state = TurnState(new_id(), int(self._clock.now() * 1000))
-        thread.agent.asker = self._requests.asker(thread)
-        loop = TurnLoop(
-            thread.agent,
-            state,
-            self._journal(thread.agent.settings.cwd),
-            load_images=load_images,
-            on_status=lambda status: self._on_status(thread, status),
-            output_schema=output_schema,
+        running = self.launcher.launch(
+            thread,
+            "regular",
+            lambda parts: TurnLoop(
+                parts,
+                steer,
+                load_images=load_images,
+                load_skill=load_skill,
+                output_schema=output_schema,
+            ),
         )
-        thread.running = RunningTurn(state, loop.interrupt, loop.cut_short)
-        thread.scope.start(loop.run(steer), f"turn {state.turn_id}")
+        state = running.state
         return Turn(id=state.turn_id, root_turn_id=state.turn_id)
 
-    async def _settled(self, thread_id: str) -> LoadedThread:
+    async def update_settings(self, thread_id: str, changes: dict[str, Any]) -> None:
+        """Change the settings of the next turns, and seal them into a thread that has a log.
+
+        Raises:
+            ThreadNotLoaded: the thread is not in memory.
+        """
+        thread = self.loaded(thread_id)
+        before = thread.agent.settings
+        await self._apply(thread, changes)
+        settings = thread.agent.settings
+        if settings != before and thread.log.materialized:
+            thread.log.append([SettingsApplied(at=self._clock.now(), settings=settings)])
+            await thread.log.flush()
+
+    async def settled(self, thread_id: str) -> LoadedThread:
         """The loaded thread, once a turn that has ended already is stored and told as well."""
-        thread = self._loaded(thread_id)
+        thread = self.loaded(thread_id)
         if thread.running is not None and thread.running.state.over:
             await thread.scope.join(END_SECONDS)
-            thread = self._loaded(thread_id)
+            thread = self.loaded(thread_id)
         return thread
 
-    def _loaded(self, thread_id: str) -> LoadedThread:
+    def loaded(self, thread_id: str) -> LoadedThread:
+        """The loaded thread; raises ThreadNotLoaded."""
         thread = self._threads.get(thread_id)
         if thread is None:
             raise ThreadNotLoaded(thread_id)
@@ -122,12 +152,6 @@ class Turns:
         await self._threads.apply(thread, new)
         self._feed.publish(SettingsChanged(thread_id=thread.thread_id, settings=wire_settings(new)))
 
-    def _on_status(self, thread: LoadedThread, status: TurnStatus) -> None:
-        if status != "inProgress":
-            thread.turn_over(failed=status == "failed")
-            self._threads.turn_ended(thread)
-        self._feed.publish(StatusChanged(thread_id=thread.thread_id, status=thread.status))
-
     def steer(
         self, thread_id: str, expected_turn_id: str, content: list[UserInput], client_id: str | None
     ) -> str:
@@ -138,7 +162,7 @@ class Turns:
             Refused: no turn runs, or another than the expected one.
             InputTooLarge: the input is too long.
         """
-        thread = self._loaded(thread_id)
+        thread = self.loaded(thread_id)
         check_input(content)
         if thread.running is None or thread.running.state.over:
             raise Refused("no active turn to steer")
@@ -146,6 +170,8 @@ class Turns:
             raise Refused("expectedTurnId must not be empty")
         state = thread.running.state
         _check_expected(expected_turn_id, state.turn_id)
+        if thread.running.kind in _CLOSED:
+            raise NotSteerable(thread.running.kind)
         state.steer(Steer(content, client_id))
         thread.running.steered()
         return state.turn_id
@@ -159,7 +185,7 @@ class Turns:
             ThreadNotLoaded: the thread is not in memory.
             Refused: no turn runs, or another than the named one.
         """
-        running = self._loaded(thread_id).running
+        running = self.loaded(thread_id).running
         if running is None:
             if not turn_id:
                 return
