@@ -213,12 +213,14 @@ async def test_rules_of_the_home_folder_forbid_and_allow(lab: AppLab):
     assert "no network" in output(lab, "c2")
 
 
-async def test_broken_rules_are_ignored_and_stop_nothing(lab: AppLab):
+async def test_broken_rules_are_ignored_with_a_warning_and_stop_nothing(lab: AppLab):
     (lab.home / "rules").mkdir()
     (lab.home / "rules" / "bad.rules").write_text("import os\n")
     client = await begin(lab, calls(command("touch a.txt")))
     client.respond(await asked(client), {"decision": "accept"})
     assert (await finished(client))["status"] == "completed"
+    warnings = [e.params["message"] for e in client.heard if e.method == "warning"]
+    assert any("bad.rules: line 1" in text for text in warnings)
 
 
 async def test_question_that_nobody_answers_is_declined_at_its_deadline(tmp_path: Path):

@@ -18,6 +18,7 @@ from treadle.domain.events import (
     ThreadClosed,
     ThreadEvent,
     ThreadUnarchived,
+    Warned,
 )
 from treadle.domain.ids import ThreadId
 from treadle.domain.policy import Settings
@@ -152,6 +153,8 @@ class Threads:
     def announce_start(self, thread: LoadedThread) -> None:
         """Tell everybody of a new thread; call it once the asker has its answer."""
         self._feed.publish(ThreadBegan(thread_id=thread.thread_id, thread=thread.summary()))
+        for text in self._plans[thread.thread_id].warnings:
+            self._feed.publish(Warned(thread_id=thread.thread_id, message=text))
 
     async def resume(self, thread_id: str, overrides: Overrides, client: Client) -> Opened:
         """Load a stored thread, or join it where it is loaded already.
