@@ -201,6 +201,20 @@ class ImageView(Shape, tag="imageView", kw_only=True):
     path: str
 
 
+class ImageGeneration(Shape, tag="imageGeneration", kw_only=True):
+    """An image that the provider made: `result` is its base64, `saved_path` where it is kept."""
+
+    id: str
+    status: str = "completed"
+    revised_prompt: str | None = None
+    result: str = ""
+    saved_path: str | None = None
+    failure: Any = None
+    generation_id: str | None = None
+    transparent_background: bool | None = None
+    input_images: list[Any] = []
+
+
 class EnteredReviewMode(Shape, tag="enteredReviewMode", kw_only=True):
     """A review began."""
 
@@ -233,6 +247,7 @@ ThreadItem = (
     | CollabAgentToolCall
     | WebSearch
     | ImageView
+    | ImageGeneration
     | EnteredReviewMode
     | ExitedReviewMode
     | ContextCompaction

@@ -41,6 +41,7 @@ SMALL_TOKENS = 6_000
 MIN_GAIN = 0.2
 """Share of the old context by which a new one must be smaller."""
 IMAGE_TOKENS = 1_500
+_IMAGES = ("input_image", "image_generation_call")
 CHARS_PER_TOKEN = 4
 
 _FRAMES = (
@@ -71,7 +72,7 @@ def _weigh(value: Any) -> int:
         return sum(_weigh(entry) for entry in cast("list[Any]", value))
     if isinstance(value, dict):
         fields = cast("dict[str, Any]", value)
-        if fields.get("type") == "input_image":
+        if fields.get("type") in _IMAGES:
             return IMAGE_TOKENS
         return sum(_weigh(entry) for entry in fields.values())
     return 1
@@ -91,8 +92,8 @@ def attempts(history: Items) -> Iterator[Items]:
 
 
 def without_images(items: Items) -> Items:
-    """The items with a word in the place of each image."""
-    return [_imageless(item) for item in items]
+    """The items with a word in the place of each image, and without images the model made."""
+    return [_imageless(item) for item in items if item.get("type") not in _IMAGES]
 
 
 def _imageless(item: dict[str, Any]) -> dict[str, Any]:

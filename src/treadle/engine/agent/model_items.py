@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from treadle.domain.items import Reasoning, WebSearch
+from treadle.domain.items import ImageGeneration, Reasoning, WebSearch
 
 _ACTIONS = {"search": "search", "open_page": "openPage", "find_in_page": "findInPage"}
 
@@ -39,6 +39,17 @@ def web_search(item: dict[str, Any], item_id: str) -> WebSearch:
     elif kind == "findInPage":
         shown |= {"url": action.get("url"), "pattern": action.get("pattern")}
     return WebSearch(id=item_id, query=query or action.get("url") or "", action=shown)
+
+
+def generated_image(item: dict[str, Any], item_id: str, saved_path: str | None) -> ImageGeneration:
+    """An image that the provider made and that lies at `saved_path` (None where it is not kept)."""
+    return ImageGeneration(
+        id=item_id,
+        status=str(item.get("status") or "completed"),
+        revised_prompt=item.get("revised_prompt"),
+        result=str(item.get("result") or ""),
+        saved_path=saved_path,
+    )
 
 
 _ID_PREFIXES = ("msg_", "rs_", "fc_", "ctc_", "ws_", "ig_")

@@ -29,6 +29,7 @@ from treadle.engine.model.model_client import (
     ResponseCompleted,
     ResponseStarted,
 )
+from treadle.engine.tools.generated_images import save_image
 from treadle.kit.mint import new_id
 
 _NAMELESS = "?"
@@ -150,6 +151,8 @@ class ResponseReader:
                 self._open.pop(key, None)
                 self._report.completed(model_items.reasoning(item, begun.id))
                 self._held.append(model_items.replayable(item))
+            case "image_generation_call":
+                self._image_done(key, item)
             case "web_search_call":
                 begun = self._open.pop(key, None)
                 item_id = begun.id if isinstance(begun, WebSearch) else self._item_id(key)
@@ -159,6 +162,15 @@ class ResponseReader:
                 self._held.append(model_items.replayable(item))
             case _:
                 self._call_done(item)
+
+    def _image_done(self, key: str, item: dict[str, Any]) -> None:
+        thread, item_id = self._thread, self._item_id(key)
+        data = str(item.get("result") or "")
+        path = save_image(thread.home, thread.thread_id, item_id, data) if data else None
+        image = model_items.generated_image(item, item_id, path)
+        self._report.started(image)
+        self._report.completed(image)
+        self._held.append(model_items.replayable(item))
 
     def _call_done(self, item: dict[str, Any]) -> None:
         self._held.append(model_items.replayable(item))

@@ -24,6 +24,7 @@ from treadle.engine.tools.arguments import BadArguments, read_arguments
 from treadle.engine.tools.command_actions import command_actions
 from treadle.engine.tools.edit_files import apply_patch, patch_in_script
 from treadle.engine.tools.exec_sessions import ExecSession, ExecSessions, Launch
+from treadle.engine.tools.login_environment import Login, LoginEnvironments
 from treadle.engine.tools.permits import Go, Permits
 from treadle.engine.tools.tool import ToolCall, ToolContext, ToolOutput
 from treadle.engine.tools.tool_specs import EXEC_COMMAND, WRITE_STDIN
@@ -72,6 +73,14 @@ class ShellCommand:
     justification: str | None = None
     prefix: tuple[str, ...] | None = None
     """A command prefix that the model would have allowed for good."""
+    login: Login | None = None
+    """What the login shell in `argv` would change, where that is known: it need not run."""
+
+    def to_run(self, env: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, str]]:
+        """The words and the environment that come to the same as `argv` with `env`."""
+        if self.login is None:
+            return self.argv, dict(env)
+        return (self.argv[0], "-c", *self.argv[2:]), self.login.apply(env)
 
 
 class ExecCommand:
@@ -80,14 +89,20 @@ class ExecCommand:
     name = "exec_command"
 
     def __init__(
-        self, sessions: ExecSessions, shell: str = "/bin/bash", permits: Permits | None = None
+        self,
+        sessions: ExecSessions,
+        shell: str = "/bin/bash",
+        permits: Permits | None = None,
+        logins: LoginEnvironments | None = None,
     ) -> None:
         """Keep what outlives its call in `sessions`; `shell` runs scripts unless told otherwise.
 
-        `permits` are the thread's; without, nothing accepted is remembered.
+        `permits` are the thread's; without, nothing accepted is remembered. `logins` spare
+        commands the start of a login shell; without, each has its own.
         """
         self._sessions = sessions
         self._permits = permits or Permits()
+        self._logins = logins
         self._shell = shell if os.access(shell, os.X_OK) else "/bin/sh"
 
     @property
@@ -120,6 +135,7 @@ class ExecCommand:
             escalated=wanted.sandbox_permissions == "require_escalated",
             justification=wanted.justification,
             prefix=tuple(wanted.prefix_rule) if wanted.prefix_rule else None,
+            login=self._login(wanted, context),
         )
         session = await open_session(self._sessions, command, call, context, self._permits)
         if isinstance(session, ToolOutput):
@@ -132,6 +148,12 @@ class ExecCommand:
         session.kept = not session.ended.is_set()
         told = tell(session, context.clock.monotonic() - started, wanted.max_output_tokens)
         return msgspec.structs.replace(told, notes=session.launch.notes)
+
+    def _login(self, wanted: _ExecArguments, context: ToolContext) -> Login | None:
+        shell = wanted.shell or self._shell
+        if not wanted.login or self._logins is None or shell != self._logins.shell:
+            return None
+        return self._logins.find(context.env, context.sandbox, context.settings.sandbox)
 
 
 class WriteStdin:
@@ -201,10 +223,11 @@ async def open_session(
         item.source = command.source
     try:
         _check_folder(command.cwd)
+        argv, env = command.to_run(context.env)
         plan = context.sandbox.plan(
-            command.argv,
+            argv,
             cwd=command.cwd,
-            env=_environment(context.env, call.call_id),
+            env=_environment(env, call.call_id),
             policy=go.policy,
             workspace_roots=(context.settings.cwd, *context.settings.workspace_roots),
         )

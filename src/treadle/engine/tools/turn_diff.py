@@ -1,7 +1,7 @@
 """What a turn changed in files, as one git-style diff.
 
 Remembers each file as it was before the turn first touched it and compares with the disk when
-asked. Knows nothing of git repositories: blob names are computed here, as git computes them.
+asked. Runs no git: blob names are computed here, as git computes them.
 """
 
 import hashlib
@@ -33,8 +33,9 @@ class TurnDiff:
     """The journal of one turn's file changes."""
 
     def __init__(self, cwd: str) -> None:
-        """Show paths relative to `cwd`."""
+        """Show paths relative to the repository that `cwd` lies in, or to `cwd` outside of any."""
         self._cwd = cwd
+        self._root: str | None = None
         self._before: dict[str, _Snapshot | None] = {}
 
     def before_change(self, path: str) -> None:
@@ -48,8 +49,17 @@ class TurnDiff:
         return "".join(_file_diff(name, self._before[path], path) for name, path in shown)
 
     def _shown(self, path: str) -> str:
-        inside = path.startswith(self._cwd.rstrip("/") + "/")
-        return os.path.relpath(path, self._cwd) if inside else path
+        if self._root is None:
+            self._root = _repository(self._cwd) or self._cwd
+        inside = path.startswith(self._root.rstrip("/") + "/")
+        return os.path.relpath(path, self._root) if inside else path
+
+
+def _repository(cwd: str) -> str | None:
+    for folder in (Path(cwd), *Path(cwd).parents):
+        if (folder / ".git").exists():
+            return str(folder)
+    return None
 
 
 def _snapshot(path: str) -> _Snapshot | None:
