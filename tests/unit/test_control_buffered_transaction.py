@@ -8,7 +8,16 @@ import pytest
 from treadle.control.db.postgres_transaction import BufferedTransaction
 from treadle.control.faults import InvalidRequest
 
-NAMES = ("insert_event", "write_head", "change_command", "note_wait", "read_run", "read_command")
+NAMES = (
+    "insert_event",
+    "write_head",
+    "change_command",
+    "start_attempt",
+    "end_attempt",
+    "note_wait",
+    "read_run",
+    "read_command",
+)
 
 
 class Recorder:
@@ -83,6 +92,28 @@ def test_a_read_sends_what_it_could_see_and_nothing_else(
     tx.run("change_command", n=2)
     tx.one("read_command")
     assert recorder.told == ["SAVEPOINT piece", "change_command 2", "SELECT read_command"]
+
+
+def test_a_read_of_one_run_leaves_what_others_wrote_for_later(
+    tx: BufferedTransaction, recorder: Recorder
+) -> None:
+    append(tx, "a", 1)
+    tx.keep_piece()
+    tx.one("read_run", run_id="b")
+    assert recorder.told == ["SELECT read_run"]
+    tx.one("read_run", run_id="a")
+    assert recorder.told[1:] == ["write_head 1", "SELECT read_run"]
+
+
+def test_an_attempt_that_starts_and_ends_at_once_is_started_first(
+    tx: BufferedTransaction, recorder: Recorder
+) -> None:
+    tx.run("end_attempt", n=1)
+    tx.run("start_attempt", n=2)
+    tx.run("end_attempt", n=2)
+    tx.keep_piece()
+    tx.flush()
+    assert recorder.told == ["start_attempt 2", "end_attempt 1", "end_attempt 2"]
 
 
 def test_a_text_that_cannot_be_stored_is_refused_before_anything_is_sent(

@@ -12,8 +12,14 @@ from treadle.control.db.transaction import Connection, Row, Transaction
 from treadle.control.faults import InvalidRequest
 
 # Statements that take many rows at once, with the parameter whose last row wins, if there is one.
-BULK = {"write_head": "run_id", "write_fold": "run_id", "insert_event": None}
-# What a statement can see of what is kept back; one that is not here sees all of it.
+BULK = {
+    "write_head": "run_id",
+    "write_fold": "run_id",
+    "insert_event": None,
+    "start_attempt": None,
+}
+# What a statement can see of what is kept back; one that is not here sees all of it. A statement
+# about one run sees only what was written for that run.
 _RUNS = frozenset({"insert_run", "write_fold"})
 _HEADS = frozenset({"insert_run", "insert_head", "write_head"})
 _COMMANDS = frozenset({"insert_command", "change_command"})
@@ -68,7 +74,7 @@ class BufferedTransaction(Transaction):
     def all(self, name: str, **parameters: Any) -> list[Row]:
         """Run a named statement; all its rows."""
         _check_texts(parameters)
-        self._make_visible(name)
+        self._make_visible(name, parameters.get("run_id"))
         if name == "renew_lease":
             self._piece_heads[parameters["run_id"]] = None  # what we know of it is old now
         rows = super().all(name, **parameters)
@@ -123,41 +129,54 @@ class BufferedTransaction(Transaction):
             self._piece_heads[run_id] = rows[0]
         return rows[0] if rows else None
 
-    def _make_visible(self, name: str) -> None:
+    def _make_visible(self, name: str, run_id: str | None) -> None:
         """Send what a statement could see; with a savepoint once the piece itself writes."""
         sees = SEES.get(name)
-        own, self._own = _split(self._own, sees)
+        own, self._own = _split(self._own, sees, run_id)
         writes = not self._statements[name].startswith("SELECT")
         if (writes or own) and not self._marked:
             self.flush()  # or taking this piece back would take other pieces back too
             super().begin_piece()
             self._marked = True
-        settled, self._settled = _split(self._settled, sees)
+        settled, self._settled = _split(self._settled, sees, run_id)
         self._send(settled)
         self._send(own)
 
     def _send(self, writes: list[Write]) -> None:
-        """Send single statements in order, then bulk ones, which none of the former needs."""
+        """Send what single statements need, then those in order, then what needs them."""
         bulk: dict[str, dict[Any, Row]] = {}
+        single: list[Write] = []
         for name, row in writes:
             if name in BULK:
                 rows = bulk.setdefault(name, {})
                 key = BULK[name]
                 rows[row[key] if key else len(rows)] = row
             else:
-                self._connection.execute(self._statements[name], row)
+                single.append((name, row))
+        # The end of an attempt may be among the single ones.
+        self._send_bulk("start_attempt", bulk.pop("start_attempt", {}))
+        for name, row in single:
+            self._connection.execute(self._statements[name], row)
         for name, rows in bulk.items():
+            self._send_bulk(name, rows)
+
+    def _send_bulk(self, name: str, rows: dict[Any, Row]) -> None:
+        if rows:
             self._connection.executemany(self._statements[name], list(rows.values()))
 
 
-def _split(writes: list[Write], names: frozenset[str] | None) -> tuple[list[Write], list[Write]]:
-    """Those of these names (None: all) and the others, each in order."""
+def _split(
+    writes: list[Write], names: frozenset[str] | None, run_id: str | None
+) -> tuple[list[Write], list[Write]]:
+    """Those that a statement of `run_id` (None: any) sees, and the others, each in order."""
     if names is None or not writes:
         return writes, []
-    return (
-        [write for write in writes if write[0] in names],
-        [write for write in writes if write[0] not in names],
-    )
+    seen: list[Write] = []
+    unseen: list[Write] = []
+    for name, row in writes:
+        visible = name in names and (run_id is None or row.get("run_id", run_id) == run_id)
+        (seen if visible else unseen).append((name, row))
+    return seen, unseen
 
 
 def _check_texts(row: Row) -> None:

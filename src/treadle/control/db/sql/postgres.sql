@@ -1,5 +1,5 @@
 -- Every statement of the PostgreSQL repository, by name. Parameters are named.
--- Statements under "bulk" take each parameter as an array with one place per row.
+-- Statements that unnest take each parameter as an array with one place per row.
 
 -- name: insert_run
 INSERT INTO runs (run_id, tenant_id, project_id, spec, fold, status, created_at_ms, updated_at_ms)
@@ -97,7 +97,8 @@ RETURNING waiter
 
 -- name: start_attempt
 INSERT INTO run_attempts (run_id, epoch, runner_id, attempt_id, claimed_at_ms)
-VALUES (:run_id, :epoch, :runner_id, :attempt_id, :now)
+SELECT * FROM unnest(:run_id::text[], :epoch::bigint[], :runner_id::text[], :attempt_id::text[],
+    :now::bigint[])
 
 -- name: end_attempt
 UPDATE run_attempts SET ended_at_ms = :now, end_reason = :reason
