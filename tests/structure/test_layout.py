@@ -20,6 +20,8 @@ HEAVY = {
     "aiohttp",
     "asyncpg",
     "httpx",
+    "mcp",
+    "pydantic",
     "rich",
     "sqlite3",
     "starlette",

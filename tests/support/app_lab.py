@@ -155,6 +155,8 @@ class AppLab:
     retries: int = 0
     extra: str = ""
     """Further top-level lines of config.toml."""
+    variables: dict[str, str] = field(default_factory=dict[str, str])
+    """Further variables of the engine in this process."""
     provider: FakeProvider = field(default_factory=FakeProvider)
 
     def __post_init__(self) -> None:
@@ -211,7 +213,10 @@ class AppLab:
         if self._engine is None:
             variables = {"TREADLE_HOME": str(self.home), "PATH": PATH, "HOME": str(self.top)}
             store = ConfigStore(
-                Environment(variables, self.work), flags_table(()), None, self.top / "etc"
+                Environment(variables | self.variables, self.work),
+                flags_table(()),
+                None,
+                self.top / "etc",
             )
             self._engine = build_engine(store)
         return self._engine

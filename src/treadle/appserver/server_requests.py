@@ -96,10 +96,31 @@ def _tool(question: qs.ToolQuestion) -> tuple[str, dict[str, Any]]:
     }
 
 
+def _elicitation(question: qs.ElicitationQuestion) -> tuple[str, dict[str, Any]]:
+    params: dict[str, Any] = {
+        "threadId": question.thread_id,
+        "turnId": question.turn_id or None,
+        "serverName": question.server,
+        "message": question.message,
+        "_meta": question.meta,
+    }
+    if question.url is not None:
+        params |= {
+            "mode": "url",
+            "url": question.url,
+            "elicitationId": question.elicitation_id or "",
+        }
+    else:
+        schema = question.requested_schema or {"type": "object", "properties": {}}
+        params |= {"mode": "form", "requestedSchema": schema}
+    return "mcpServer/elicitation/request", params
+
+
 _REQUESTS: dict[type[qs.Question], Callable[[Any], tuple[str, dict[str, Any]]]] = {
     qs.CommandQuestion: _command,
     qs.FileQuestion: _file,
     qs.PermissionQuestion: _permission,
     qs.FormQuestion: _form,
     qs.ToolQuestion: _tool,
+    qs.ElicitationQuestion: _elicitation,
 }

@@ -66,6 +66,21 @@ class ToolQuestion(Question, kw_only=True, frozen=True):
     arguments: Any
 
 
+class ElicitationQuestion(Question, kw_only=True, frozen=True):
+    """An MCP server asks the user, or a call of one of its tools is to be approved.
+
+    `turn_id` is empty for a call that no turn makes. With `url` the user is to open a page, else to
+    fill in a form.
+    """
+
+    server: str
+    message: str
+    requested_schema: dict[str, Any] | None = None
+    url: str | None = None
+    elicitation_id: str | None = None
+    meta: Any = None
+
+
 class AllowPrefix(FrozenShape, frozen=True, kw_only=True):
     """The command prefix that a decision allows from now on."""
 
@@ -151,7 +166,15 @@ class ToolAnswer(Shape, kw_only=True):
     success: bool
 
 
-Answer = CommandAnswer | FileAnswer | PermissionAnswer | FormAnswer | ToolAnswer
+class ElicitationAnswer(Shape, kw_only=True):
+    """What the user made of an MCP server's question."""
+
+    action: Literal["accept", "decline", "cancel"]
+    content: Any = None
+    meta: Any = msgspec.field(name="_meta", default=None)
+
+
+Answer = CommandAnswer | FileAnswer | PermissionAnswer | FormAnswer | ToolAnswer | ElicitationAnswer
 
 ANSWERS: dict[type[Question], Any] = {
     CommandQuestion: CommandAnswer,
@@ -159,6 +182,7 @@ ANSWERS: dict[type[Question], Any] = {
     PermissionQuestion: PermissionAnswer,
     FormQuestion: FormAnswer,
     ToolQuestion: ToolAnswer,
+    ElicitationQuestion: ElicitationAnswer,
 }
 """The kind of answer to each kind of question."""
 
@@ -167,5 +191,6 @@ WAITING: dict[type[Question], ActiveFlag] = {
     FileQuestion: "waitingOnApproval",
     PermissionQuestion: "waitingOnApproval",
     FormQuestion: "waitingOnUserInput",
+    ElicitationQuestion: "waitingOnApproval",
 }
 """What a thread's status says while a question is open; nothing for a client's own tool."""

@@ -1,0 +1,49 @@
+"""MCP servers of threads: which are configured, and the pool they share."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from treadle.config.errors import ConfigError
+from treadle.config.load import ConfigStore
+from treadle.config.mcp_servers import read_mcp_servers
+from treadle.config.settings import Config
+from treadle.engine.services.planning import PlanRejected
+from treadle.engine.tools.mcp_pool import Pool
+from treadle.engine.tools.mcp_servers import ThreadServers
+from treadle.engine.tools.mcp_settings import ServerSettings
+
+
+class McpWiring:
+    """One pool, and threads' views of it."""
+
+    def __init__(self, config: ConfigStore) -> None:
+        self._config = config
+        self.pool = Pool()
+
+    def for_thread(self, config: Config, read_again: Callable[[], Config]) -> ThreadServers:
+        """The servers of a thread that runs with `config`; a reload asks `read_again`."""
+        first: list[Config] = [config]
+
+        def read() -> Sequence[ServerSettings]:
+            try:
+                current = first.pop() if first else read_again()
+            except ConfigError:
+                # A file that was broken meanwhile takes no server away from a running thread.
+                current = config
+            return self._read(current)
+
+        grace_ms = config.table.get("mcp_optional_startup_grace_ms")
+        return ThreadServers(self.pool, read, None if grace_ms is None else grace_ms / 1000)
+
+    def for_client(self) -> ThreadServers:
+        """The servers as configured for no thread in particular; raises PlanRejected."""
+        try:
+            config = self._config.snapshot(None)
+        except ConfigError as error:
+            raise PlanRejected(str(error)) from error
+        return ThreadServers(self.pool, lambda: self._read(config))
+
+    def _read(self, config: Config) -> list[ServerSettings]:
+        environment = self._config.environment
+        cwd = config.cwd or Path(environment.working_folder)
+        return read_mcp_servers(config.table, environment, cwd)
