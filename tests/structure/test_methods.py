@@ -25,7 +25,9 @@ WITHOUT_LANE = {
     "thread/loaded/list",
     "thread/turns/list",
     "thread/items/list",
+    "thread/items/read",
     "thread/search",
+    "thread/searchOccurrences",
     "model/list",
     "turn/interrupt",
 }

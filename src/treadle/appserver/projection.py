@@ -60,6 +60,10 @@ _PROJECTIONS: dict[type[Any], Callable[[Any], Projected]] = {
     ev.ThreadArchived: lambda e: _for_all("thread/archived", e),
     ev.ThreadUnarchived: lambda e: _for_all("thread/unarchived", e),
     ev.ThreadDeleted: lambda e: _for_all("thread/deleted", e),
+    ev.ThreadReverted: lambda e: _for_all("thread/reverted", e),
+    ev.GoalUpdated: lambda e: _for_thread("thread/goal/updated", e, turnId=None, goal=e.goal),
+    ev.GoalCleared: lambda e: _for_thread("thread/goal/cleared", e),
+    ev.InboxChanged: lambda e: _for_thread("thread/queue/changed", e),
     ev.ThreadRenamed: lambda e: _for_all("thread/name/updated", e, threadName=e.name),
     ev.SettingsChanged: lambda e: _for_thread(
         "thread/settings/updated", e, threadSettings=e.settings

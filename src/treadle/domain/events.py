@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from treadle.domain.goals import Goal
 from treadle.domain.items import ThreadItem
 from treadle.domain.questions import Question
 from treadle.domain.threads import ThreadStatus, ThreadSummary
@@ -46,6 +47,24 @@ class ThreadUnarchived(ThreadEvent, kw_only=True, frozen=True):
 
 class ThreadDeleted(ThreadEvent, kw_only=True, frozen=True):
     """The thread was deleted for good."""
+
+
+class ThreadReverted(ThreadEvent, kw_only=True, frozen=True):
+    """The thread's last turns were taken back."""
+
+
+class GoalUpdated(ThreadEvent, kw_only=True, frozen=True):
+    """The thread's goal is now this."""
+
+    goal: Goal
+
+
+class GoalCleared(ThreadEvent, kw_only=True, frozen=True):
+    """The thread has no goal any more."""
+
+
+class InboxChanged(ThreadEvent, kw_only=True, frozen=True):
+    """Messages that wait for their turn came, went or changed."""
 
 
 class ThreadRenamed(ThreadEvent, kw_only=True, frozen=True):

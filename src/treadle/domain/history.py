@@ -151,13 +151,19 @@ def drop_turns(records: list[ThreadRecord], num_turns: int) -> list[ThreadRecord
     return records[: starts[max(0, len(starts) - num_turns)]]
 
 
-def latest_usage(records: Iterable[ThreadRecord]) -> ThreadTokenUsage | None:
-    """The token counts last recorded; None before the first."""
-    latest: ThreadTokenUsage | None = None
+def latest_usage_record(records: Iterable[ThreadRecord]) -> UsageRecorded | None:
+    """The last record that has token counts; None before the first."""
+    latest: UsageRecorded | None = None
     for record in records:
         if isinstance(record, UsageRecorded) and record.usage is not None:
-            latest = record.usage
+            latest = record
     return latest
+
+
+def latest_usage(records: Iterable[ThreadRecord]) -> ThreadTokenUsage | None:
+    """The token counts last recorded; None before the first."""
+    latest = latest_usage_record(records)
+    return latest.usage if latest is not None else None
 
 
 def preview(records: Iterable[ThreadRecord]) -> str:

@@ -36,15 +36,19 @@ async def start(context: Context, params: proto.TurnStartParams) -> proto.TurnSt
 
 
 def _changes(params: proto.TurnStartParams) -> dict[str, Any]:
-    """The settings that this request sets; what is null stays as it is."""
-    changes = {
+    changes = sticky_changes(params)
+    if params.runtime_workspace_roots is not None:
+        changes["workspace_roots"] = tuple(params.runtime_workspace_roots)
+    return changes
+
+
+def sticky_changes(params: Any) -> dict[str, Any]:
+    """The settings of a thread that a request sets; what is null stays as it is."""
+    return {
         setting: value
         for field, setting in _STICKY.items()
         if (value := getattr(params, field)) is not None
     }
-    if params.runtime_workspace_roots is not None:
-        changes["workspace_roots"] = tuple(params.runtime_workspace_roots)
-    return changes
 
 
 async def steer(context: Context, params: proto.TurnSteerParams) -> proto.TurnSteerResult:

@@ -7,6 +7,7 @@ from msgspec import UNSET, UnsetType
 from treadle.domain.items import Shape
 from treadle.domain.policy import ApprovalPolicy, SandboxMode, SandboxPolicy
 from treadle.domain.threads import ThreadSummary
+from treadle.domain.turns import ItemsView, Turn
 from treadle.wire.protocol.numbers import U32
 
 SortKey = Literal["created_at", "updated_at", "recency_at", "section_position"]
@@ -59,6 +60,14 @@ class ThreadStartParams(ThreadOverrides, kw_only=True):
     mock_experimental_field: str | None = None
 
 
+class InitialTurnsPage(Shape, kw_only=True):
+    """The page of turns that comes with the answer to a resume."""
+
+    limit: U32 | None = None
+    sort_direction: SortDirection | None = None
+    items_view: ItemsView | None = None
+
+
 class ThreadResumeParams(ThreadOverrides, kw_only=True):
     """Parameters of `thread/resume`."""
 
@@ -66,7 +75,7 @@ class ThreadResumeParams(ThreadOverrides, kw_only=True):
     exclude_turns: bool = False
     path: str | None = None
     history: list[dict[str, Any]] | None = None
-    initial_turns_page: dict[str, Any] | None = None
+    initial_turns_page: InitialTurnsPage | None = None
 
 
 class ThreadIdParams(Shape, kw_only=True):
@@ -126,6 +135,23 @@ class ThreadSession(Shape, kw_only=True):
     active_permission_profile: dict[str, Any] | None = None
     reasoning_effort: str | None = None
     multi_agent_mode: str = "explicitRequestOnly"
+
+
+class TurnsPage(Shape, kw_only=True):
+    """A page of turns."""
+
+    data: list[Turn]
+    next_cursor: str | None = None
+    backwards_cursor: str | None = None
+
+
+class ResumedSession(ThreadSession, kw_only=True):
+    """What resume answers besides: where to begin paging back, and a first page on request."""
+
+    collaboration_mode: dict[str, Any] | None = None
+    initial_turns_page: TurnsPage | None = None
+    turns_backwards_cursor: str | None = None
+    items_backwards_cursor: str | None = None
 
 
 class ThreadResult(Shape, kw_only=True):

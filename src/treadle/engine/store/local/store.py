@@ -221,6 +221,8 @@ class LocalThreadStore:
             known = self._catalog.find(thread_id).path
         except ThreadNotFound:
             known = None
+        if thread_id in self._writers:
+            return thread_id  # what its writer knows is newer
         if known is None or not os.path.samefile(known, path):
             info = fresh_info(head.created, os.stat(path).st_mtime, path)
             info.preview, info.model, info.effort = head.preview, head.model, head.effort
