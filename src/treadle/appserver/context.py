@@ -6,7 +6,11 @@ from dataclasses import dataclass, field
 from treadle.appserver.session import Session
 from treadle.appserver.subscriptions import Subscriptions
 from treadle.engine.services.config import ConfigService
+from treadle.engine.services.device_keys import DeviceKeys
+from treadle.engine.services.mcp import Mcp
 from treadle.engine.services.requests import Requests
+from treadle.engine.services.special_turns import SpecialTurns
+from treadle.engine.services.thread_life import ThreadLife
 from treadle.engine.services.threads import Threads
 from treadle.engine.services.turns import Turns
 
@@ -17,9 +21,13 @@ class Services:
 
     threads: Threads
     turns: Turns
+    special_turns: SpecialTurns
+    life: ThreadLife
     requests: Requests
+    mcp: Mcp
     config: ConfigService
     subscriptions: Subscriptions
+    device_keys: DeviceKeys
     home: str
     installation_id: str
     host: str

@@ -2,12 +2,19 @@
 
 from treadle.appserver.context import Context
 from treadle.appserver.handlers.thread_query import make_query
-from treadle.domain.ids import explain_bad_uuid
+from treadle.appserver.handlers.thread_session import (
+    check_id,
+    client_of,
+    overrides_of,
+    session_facts,
+    tell_usage,
+)
+from treadle.domain.ids import is_uuid
 from treadle.engine.services.errors import ThreadNotFound
-from treadle.engine.services.planning import Overrides
-from treadle.engine.services.threads import Client, NewThread, Opened
+from treadle.engine.services.thread_history import PageRequest, backwards_cursors, page_of_turns
+from treadle.engine.services.threads import NewThread, Opened
 from treadle.wire.protocol import threads as proto
-from treadle.wire.protocol.errors import invalid_request, unsupported
+from treadle.wire.protocol.errors import invalid_request
 
 
 async def start(context: Context, params: proto.ThreadStartParams) -> proto.ThreadSession:
@@ -15,37 +22,74 @@ async def start(context: Context, params: proto.ThreadStartParams) -> proto.Thre
     threads = context.services.threads
     opened = await threads.start(
         NewThread(
-            overrides=_overrides(params),
-            client=_client(context),
+            overrides=overrides_of(params),
+            client=client_of(context),
             ephemeral=bool(params.ephemeral),
             thread_source=params.thread_source,
             dynamic_tools=params.dynamic_tools,
+            raw_items=params.experimental_raw_events,
         )
     )
     context.services.subscriptions.subscribe(context.session, opened.thread.thread_id)
     context.afterwards(lambda: threads.announce_start(opened.thread))
-    return _session(opened)
+    return proto.ThreadSession(**session_facts(opened))
 
 
-async def resume(context: Context, params: proto.ThreadResumeParams) -> proto.ThreadSession:
+async def resume(context: Context, params: proto.ThreadResumeParams) -> proto.ResumedSession:
     """Load a stored thread or join a loaded one; the caller is subscribed to it."""
-    if params.history is not None or params.path is not None:
-        raise unsupported("thread/resume by history or path is not supported yet; use threadId")
-    _check_id(params.thread_id, "session")
-    threads = context.services.threads
-    opened = await threads.resume(params.thread_id, _overrides(params), _client(context))
-    subscriptions, thread_id = context.services.subscriptions, opened.thread.thread_id
+    opened = await _open(context, params)
+    subscriptions, thread_id = context.services.subscriptions, str(opened.thread.thread_id)
     subscriptions.subscribe(context.session, thread_id)
-    context.afterwards(lambda: subscriptions.requests.replay(context.session, thread_id))
-    answer = _session(opened)
+    answer = proto.ResumedSession(**session_facts(opened))
+    answer.collaboration_mode = opened.thread.agent.settings.collaboration_mode
     if not params.exclude_turns:
         answer.thread.turns = opened.turns
+        tell_usage(context, thread_id, opened.usage)
+    cursors = backwards_cursors(thread_id, opened.turns)
+    answer.turns_backwards_cursor, answer.items_backwards_cursor = cursors
+    wanted = params.initial_turns_page
+    if wanted is not None:
+        request = PageRequest(limit=wanted.limit, descending=wanted.sort_direction != "asc")
+        page = page_of_turns(thread_id, opened.turns, request, wanted.items_view or "summary")
+        answer.initial_turns_page = proto.TurnsPage(
+            data=page.data, next_cursor=page.next_cursor, backwards_cursor=page.backwards_cursor
+        )
+    context.afterwards(lambda: _catch_up(context, opened))
     return answer
+
+
+async def _open(context: Context, params: proto.ThreadResumeParams) -> Opened:
+    """History wins over a path, and that over an id (0.169.0)."""
+    threads, overrides, client = context.services.threads, overrides_of(params), client_of(context)
+    if params.history is not None:
+        forks = context.services.life.forks
+        return await forks.from_items(params.thread_id, params.history, overrides, client)
+    if params.path is not None:
+        thread_id = await threads.adopt(params.path)
+    else:
+        check_id(params.thread_id, "session")
+        thread_id = params.thread_id
+    return await threads.resume(thread_id, overrides, client)
+
+
+def _catch_up(context: Context, opened: Opened) -> None:
+    """What a newcomer has to hear after the answer: warnings, goal, open questions; then go on."""
+    thread_id, subscriptions = str(opened.thread.thread_id), context.services.subscriptions
+    for text in opened.warnings:
+        params = {"threadId": thread_id, "message": text}
+        subscriptions.notify(context.session, "warning", params)
+    goal = opened.thread.log.goal
+    if goal is not None:
+        params = {"threadId": thread_id, "turnId": None, "goal": goal}
+        subscriptions.notify(context.session, "thread/goal/updated", params)
+    context.services.threads.announce_servers(thread_id)
+    subscriptions.requests.replay(context.session, thread_id)
+    context.services.life.queues.wake(thread_id)
 
 
 async def read(context: Context, params: proto.ThreadReadParams) -> proto.ThreadResult:
     """A thread's summary, with its turns on request; loads nothing."""
-    _check_id(params.thread_id)
+    check_id(params.thread_id)
     threads = context.services.threads
     try:
         summary = await threads.read(params.thread_id)
@@ -69,31 +113,17 @@ async def list_loaded(context: Context, params: proto.LoadedListParams) -> proto
     """Ids of the threads in memory."""
     ids = [str(thread_id) for thread_id in context.services.threads.loaded_ids()]
     if params.cursor is not None:
+        if not is_uuid(params.cursor):
+            raise invalid_request(f"invalid cursor: {params.cursor}")
         ids = [thread_id for thread_id in ids if thread_id > params.cursor]
     limit = max(1, params.limit) if params.limit is not None else len(ids)
     page, rest = ids[:limit], ids[limit:]
     return proto.LoadedListResult(data=page, next_cursor=page[-1] if rest and page else None)
 
 
-async def archive(context: Context, params: proto.ThreadIdParams) -> proto.Empty:
-    """Move a thread out of the active ones."""
-    _check_id(params.thread_id, "session")
-    announce = await context.services.threads.archive(params.thread_id)
-    context.afterwards(announce)
-    return proto.Empty()
-
-
-async def unarchive(context: Context, params: proto.ThreadIdParams) -> proto.ThreadResult:
-    """Bring an archived thread back."""
-    _check_id(params.thread_id)
-    summary, announce = await context.services.threads.unarchive(params.thread_id)
-    context.afterwards(announce)
-    return proto.ThreadResult(thread=summary)
-
-
 async def unsubscribe(context: Context, params: proto.ThreadIdParams) -> proto.UnsubscribeResult:
     """Hear a thread no more; when nobody does, it is closed once it is idle (seed 002)."""
-    _check_id(params.thread_id)
+    check_id(params.thread_id)
     subscriptions, threads = context.services.subscriptions, context.services.threads
     thread_id = params.thread_id
     if threads.get(thread_id) is None:
@@ -103,48 +133,3 @@ async def unsubscribe(context: Context, params: proto.ThreadIdParams) -> proto.U
     if subscriptions.unsubscribe(context.session, thread_id):
         context.afterwards(lambda: threads.unwatched(thread_id))
     return proto.UnsubscribeResult(status="unsubscribed")
-
-
-def _check_id(thread_id: str, noun: str = "thread") -> None:
-    problem = explain_bad_uuid(thread_id)
-    if problem is not None:
-        raise invalid_request(f"invalid {noun} id: {problem}")
-
-
-def _client(context: Context) -> Client:
-    return Client(context.session.originator, context.session.user_agent)
-
-
-def _overrides(params: proto.ThreadOverrides) -> Overrides:
-    roots = params.runtime_workspace_roots
-    return Overrides(
-        model=params.model,
-        model_provider=params.model_provider,
-        cwd=params.cwd,
-        approval_policy=params.approval_policy,
-        approvals_reviewer=params.approvals_reviewer,
-        sandbox=params.sandbox,
-        config=params.config or {},
-        base_instructions=params.base_instructions,
-        developer_instructions=params.developer_instructions,
-        service_tier=params.service_tier,
-        personality=params.personality,
-        workspace_roots=tuple(roots) if roots is not None else None,
-    )
-
-
-def _session(opened: Opened) -> proto.ThreadSession:
-    settings = opened.thread.agent.settings
-    return proto.ThreadSession(
-        thread=opened.thread.summary(),
-        model=settings.model,
-        model_provider=settings.model_provider,
-        service_tier=settings.service_tier,
-        cwd=settings.cwd,
-        runtime_workspace_roots=list(settings.workspace_roots or (settings.cwd,)),
-        instruction_sources=list(opened.plan.instruction_sources),
-        approval_policy=settings.approval_policy,
-        approvals_reviewer=settings.approvals_reviewer,
-        sandbox=settings.sandbox,
-        reasoning_effort=settings.effort,
-    )

@@ -11,22 +11,32 @@ from treadle.appserver.context import Services
 from treadle.appserver.subscriptions import Subscriptions
 from treadle.cli.wiring.config_service import StoreConfigService
 from treadle.cli.wiring.late_planner import LatePlanner
+from treadle.cli.wiring.mcp import McpWiring
 from treadle.cli.wiring.version import PRODUCT, PROTOCOL_VERSION, VERSION
 from treadle.config.load import ConfigStore, read_installation_id
 from treadle.config.settings import Config
 from treadle.engine.agent.turn_report import TurnJournal
+from treadle.engine.services.device_keys import DeviceKeys
 from treadle.engine.services.feed import Feed
+from treadle.engine.services.mcp import Mcp
 from treadle.engine.services.planning import Planner
 from treadle.engine.services.requests import Deadline, Requests
+from treadle.engine.services.special_turns import SpecialTurns
+from treadle.engine.services.thread_life import make_thread_life
 from treadle.engine.services.threads import Threads
+from treadle.engine.services.turn_launch import TurnLauncher
 from treadle.engine.services.turns import Turns
 from treadle.engine.store.memory import InMemoryThreadStore
-from treadle.engine.store.thread_store import ThreadStore
+from treadle.engine.store.thread_store import StoreError, ThreadStore
 from treadle.kit.clock import Clock, SystemClock
 
 
 class HomeMissing(Exception):
     """The home folder does not exist or cannot be used; the text says what to do."""
+
+
+class StoreUnusable(HomeMissing):
+    """The configured thread store cannot be used; the text says what to do."""
 
 
 @dataclass(slots=True)
@@ -36,10 +46,12 @@ class Engine:
     app: AppServer
     services: Services
     planner: LatePlanner
+    mcp: McpWiring
 
     async def close(self) -> None:
         """Close threads, store and connections; idempotent."""
         await self.app.shutdown()
+        await self.mcp.pool.close()
         await self.planner.close()
 
 
@@ -57,12 +69,13 @@ def build_engine(
     home = config.home
     _check_home(config)
     feed = Feed()
+    mcp = McpWiring(config)
     installation_id = read_installation_id(home)
 
     def plan_late() -> tuple[Planner, Callable[[], Awaitable[None]]]:
         from treadle.cli.wiring.planner import make_planner
 
-        return make_planner(config, installation_id, record_to)
+        return make_planner(config, installation_id, record_to, mcp)
 
     planner = LatePlanner(plan_late)
     started = config.startup()
@@ -76,19 +89,25 @@ def build_engine(
         version=VERSION,
     )
     requests = Requests(feed, _deadline(started))
+    turns = Turns(threads, feed, clock, TurnLauncher(threads, feed, clock, _journal, requests))
+    life = make_thread_life(threads, turns)
     services = Services(
         threads=threads,
-        turns=Turns(threads, feed, clock, _journal, requests),
+        turns=turns,
+        special_turns=SpecialTurns(turns, life.forks),
+        life=life,
         requests=requests,
+        mcp=Mcp(threads, requests, mcp.for_client),
         config=StoreConfigService(config, []),
         subscriptions=Subscriptions(clock),
+        device_keys=DeviceKeys(home / "device-keys"),
         home=str(home),
         installation_id=installation_id,
         host=os.uname().nodename or "localhost",
         protocol_version=PROTOCOL_VERSION,
         product=PRODUCT,
     )
-    return Engine(AppServer(services, feed), services, planner)
+    return Engine(AppServer(services, feed), services, planner, mcp)
 
 
 def _check_home(config: ConfigStore) -> None:
@@ -117,9 +136,25 @@ def _deadline(config: Config) -> Deadline | None:
 def _store(config: Config, clock: Clock) -> ThreadStore:
     if config.store.kind == "in_memory":
         return InMemoryThreadStore(clock)
+    if config.store.kind == "remote":
+        return _remote_store(config.store.endpoint or "", clock)
     from treadle.engine.store.local.store import LocalThreadStore
 
     return LocalThreadStore(config.home, clock, default_provider=config.model.provider.id)
+
+
+def _remote_store(endpoint: str, clock: Clock) -> ThreadStore:
+    try:
+        from treadle.engine.store.remote.store import RemoteThreadStore
+    except ModuleNotFoundError as error:
+        raise StoreUnusable(
+            "experimental_thread_store is remote, but gRPC is not installed:"
+            " run `pip install 'treadle[grpc]'`"
+        ) from error
+    try:
+        return RemoteThreadStore(endpoint, clock)
+    except StoreError as error:
+        raise StoreUnusable(f"experimental_thread_store: {error}") from error
 
 
 def _journal(cwd: str) -> TurnJournal:

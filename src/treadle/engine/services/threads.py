@@ -1,46 +1,55 @@
-"""Threads from start to close: loading, reading, listing, archiving, unloading.
+"""Threads from start to close: loading, reading, listing, unloading.
 
 Owns which threads are in memory. Knows nothing of connections: whether somebody still watches a
 thread is asked through `watched`, and told through `unwatched`.
 """
 
 import asyncio
+import contextlib
+import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from treadle.domain import history
 from treadle.domain.events import (
     StatusChanged,
-    ThreadArchived,
     ThreadBegan,
     ThreadClosed,
     ThreadEvent,
-    ThreadUnarchived,
     Warned,
 )
 from treadle.domain.ids import ThreadId
 from treadle.domain.policy import Settings
-from treadle.domain.records import ModelItem, ThreadCreated, ThreadRecord, TurnEnded
+from treadle.domain.records import (
+    SettingsApplied,
+    ThreadCreated,
+    ThreadRecord,
+    UsageRecorded,
+)
 from treadle.domain.threads import NotLoaded, ThreadSummary
-from treadle.domain.turns import TokenUsage, Turn
+from treadle.domain.turns import Turn
 from treadle.engine.agent import prompt
 from treadle.engine.agent.agent_thread import AgentThread
 from treadle.engine.services.client_tools import check_client_tools, with_client_tools
-from treadle.engine.services.errors import Refused, ThreadNotFound
+from treadle.engine.services.errors import Refused, StartFailed, ThreadNotFound
 from treadle.engine.services.feed import Feed
 from treadle.engine.services.git_info import read_git_info
 from treadle.engine.services.loaded_thread import LoadedThread, ThreadLog, summarise
 from treadle.engine.services.planning import Overrides, Planner, ThreadPlan
+from treadle.engine.services.thread_restore import mend, raw_item, restore
+from treadle.engine.services.thread_servers import open_servers, require_servers
 from treadle.engine.store.thread_store import (
     ThreadInfo,
     ThreadPage,
-    ThreadPatch,
     ThreadQuery,
     ThreadStore,
     ThreadWriter,
 )
+from treadle.engine.tools.mcp_servers import ThreadServers
 from treadle.kit.clock import Clock
 from treadle.kit.mint import new_id
 from treadle.kit.tasks import TaskScope
@@ -66,6 +75,8 @@ class NewThread:
     ephemeral: bool = False
     thread_source: str | None = None
     dynamic_tools: list[dict[str, Any]] | None = None
+    raw_items: bool = False
+    """Whether its subscribers hear every item of the model's context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,9 @@ class Opened:
     thread: LoadedThread
     plan: ThreadPlan
     turns: list[Turn]
+    usage: UsageRecorded | None = None
+    """The token counts last recorded, of a thread that comes from its log."""
+    warnings: tuple[str, ...] = ()
 
 
 __all__ = ["Client", "NewThread", "Opened", "ThreadQuery", "Threads"]
@@ -95,11 +109,11 @@ class Threads:
         version: str,
     ) -> None:
         """Serve threads of `store`; new ones are stamped with `source` and `version`."""
-        self._store = store
+        self.store = store
         self._ephemeral = ephemeral_store
-        self._planner = planner
-        self._feed = feed
-        self._clock = clock
+        self.planner = planner
+        self.feed = feed
+        self.clock = clock
         self._source = source
         self._version = version
         self._loaded: dict[str, LoadedThread] = {}
@@ -118,24 +132,40 @@ class Threads:
             Refused: a tool of the client is badly declared.
         """
         check_client_tools(new.dynamic_tools)
-        plan = self._planner.plan(new.overrides, None)
-        thread_id, now = new_id(), self._clock.now()
+        plan = self.planner.plan(new.overrides, None)
+        thread = await self.begin(
+            plan,
+            new.client,
+            ephemeral=new.ephemeral,
+            thread_source=new.thread_source,
+            base_instructions=plan.base_instructions or prompt.BASE_INSTRUCTIONS,
+            developer_instructions=plan.developer_instructions,
+            dynamic_tools=new.dynamic_tools,
+        )
+        if new.raw_items:
+            thread.log.on_model_item = lambda record: self.feed.publish(
+                raw_item(thread.thread_id, record)
+            )
+        return Opened(thread, plan, [])
+
+    async def begin(
+        self, plan: ThreadPlan, client: Client, *, ephemeral: bool = False, **facts: Any
+    ) -> LoadedThread:
+        """Make a thread that runs by `plan`; `facts` are further fields of its first record."""
+        thread_id, now = new_id(), self.clock.now()
         created = ThreadCreated(
             at=now,
             thread_id=thread_id,
             session_id=thread_id,
             cwd=plan.settings.cwd,
-            originator=new.client.originator,
+            originator=client.originator,
             cli_version=self._version,
             source=self._source,
             model_provider=plan.settings.model_provider,
-            thread_source=new.thread_source,
-            base_instructions=plan.base_instructions or prompt.BASE_INSTRUCTIONS,
-            developer_instructions=plan.developer_instructions,
-            dynamic_tools=new.dynamic_tools,
             git=read_git_info(plan.settings.cwd),
+            **facts,
         )
-        store = self._ephemeral if new.ephemeral else self._store
+        store = self._ephemeral if ephemeral else self.store
         writer = await store.create(created)
         info = ThreadInfo(
             thread_id=thread_id,
@@ -147,14 +177,22 @@ class Threads:
             settings=plan.settings,
         )
         log = ThreadLog(store, writer, info)
-        thread = self._load(created, plan, log, new.client, ephemeral=new.ephemeral)
-        return Opened(thread, plan, [])
+        thread = self._load(created, plan, log, client, ephemeral=ephemeral)
+        await self._require_servers(thread, plan)
+        return thread
 
     def announce_start(self, thread: LoadedThread) -> None:
         """Tell everybody of a new thread; call it once the asker has its answer."""
-        self._feed.publish(ThreadBegan(thread_id=thread.thread_id, thread=thread.summary()))
+        self.feed.publish(ThreadBegan(thread_id=thread.thread_id, thread=thread.summary()))
         for text in self._plans[thread.thread_id].warnings:
-            self._feed.publish(Warned(thread_id=thread.thread_id, message=text))
+            self.feed.publish(Warned(thread_id=thread.thread_id, message=text))
+        self.announce_servers(thread.thread_id)
+
+    def announce_servers(self, thread_id: str) -> None:
+        """Tell the watchers how the thread's MCP servers start; call it once there are some."""
+        servers = self.servers(thread_id)
+        if servers is not None:
+            servers.announce()
 
     async def resume(self, thread_id: str, overrides: Overrides, client: Client) -> Opened:
         """Load a stored thread, or join it where it is loaded already.
@@ -169,7 +207,7 @@ class Threads:
             if loaded.ephemeral or not loaded.log.materialized:
                 raise ThreadNotFound(thread_id)
             return Opened(loaded, self._plans[thread_id], await self.turns(thread_id))
-        writer, records = await self._store.open(thread_id)
+        writer, records = await self.store.open(thread_id)
         try:
             opened = await self._open(thread_id, writer, records, overrides, client)
         except BaseException:
@@ -179,6 +217,19 @@ class Threads:
         self._publish(StatusChanged(thread_id=thread.thread_id, status=thread.status))
         return opened
 
+    async def adopt(self, path: str) -> str:
+        """Make a log that lies anywhere known; the id to resume it by.
+
+        Raises:
+            ThreadNotFound, Unsupported: there is no such log, or the store has no files.
+            Refused: the thread is loaded from another file.
+        """
+        thread_id = await self.store.adopt(path)
+        loaded = self._loaded.get(thread_id)
+        if loaded is not None and not _same_place(loaded.path, path):
+            raise Refused(f"cannot resume running thread {thread_id} with stale path")
+        return thread_id
+
     async def _open(
         self,
         thread_id: str,
@@ -187,23 +238,32 @@ class Threads:
         overrides: Overrides,
         client: Client,
     ) -> Opened:
-        info = await self._store.read(thread_id)
+        info = await self.store.read(thread_id)
         sealed = history.latest_settings(records)
-        plan = self._planner.plan(overrides, sealed)
-        log = ThreadLog(self._store, writer, info)
-        turns = history.turns(records)
-        mending = _mend(turns, self._clock.now())
+        plan = self.planner.plan(overrides, sealed)
+        log = ThreadLog(self.store, writer, info)
+        mending = mend(records, self.clock.now())
         if mending:
             log.append(mending)
             await log.flush()
             records = [*records, *mending]
-            turns = history.turns(records)
-        thread = self._load(info.created, plan, log, client, ephemeral=False)
-        thread.agent.context = history.model_context(records)
-        thread.agent.told = sealed
-        usage = history.latest_usage(records)
-        thread.agent.usage = usage.total if usage else TokenUsage()
-        return Opened(thread, plan, turns)
+        # The store's lists leave out long texts: the log's own head has them.
+        created = records[0] if isinstance(records[0], ThreadCreated) else info.created
+        if overrides.base_instructions is not None:
+            created = msgspec.structs.replace(
+                created, base_instructions=overrides.base_instructions
+            )
+        thread = self._load(created, plan, log, client, ephemeral=False)
+        warnings = plan.warnings
+        if sealed is not None and sealed.model != plan.settings.model:
+            text = (
+                f"This thread was recorded with model `{sealed.model}` and goes on with "
+                f"`{plan.settings.model}`, which may understand its history less well."
+            )
+            warnings = (*warnings, text)
+        turns = restore(thread, records)
+        await self._require_servers(thread, plan)
+        return Opened(thread, plan, turns, history.latest_usage_record(records), warnings)
 
     def _load(
         self,
@@ -223,19 +283,22 @@ class Threads:
             base_instructions=created.base_instructions or prompt.BASE_INSTRUCTIONS,
             surroundings=prompt.Surroundings(
                 shell=plan.shell,
-                date=time.strftime("%Y-%m-%d", time.localtime(self._clock.now())),
+                date=time.strftime("%Y-%m-%d", time.localtime(self.clock.now())),
                 timezone=plan.timezone,
                 project_doc=plan.project_doc,
                 developer_instructions=plan.developer_instructions,
             ),
             log=log,
-            announcer=self._feed,
+            announcer=self.feed,
             model=plan.model,
             tools=with_client_tools(plan.tools, created.dynamic_tools),
             sandbox=plan.sandbox,
             env=plan.make_env(created.session_id, created.thread_id),
-            clock=self._clock,
+            clock=self.clock,
             traits=plan.traits,
+            skills=plan.skills,
+            shell=plan.shell_path,
+            home=plan.home,
         )
         thread = LoadedThread(
             agent,
@@ -247,13 +310,26 @@ class Threads:
         )
         self._loaded[created.thread_id] = thread
         self._plans[created.thread_id] = plan
+        open_servers(plan, created.thread_id, self.feed)
         return thread
+
+    async def _require_servers(self, thread: LoadedThread, plan: ThreadPlan) -> None:
+        try:
+            await require_servers(plan)
+        except StartFailed:
+            await self._close(thread, announce=False)
+            raise
 
     # ------------------------------------------------------------------ reading
 
     def get(self, thread_id: str) -> LoadedThread | None:
         """The thread, if it is in memory and not on its way out."""
         return self._loaded.get(thread_id)
+
+    def servers(self, thread_id: str) -> ThreadServers | None:
+        """The MCP servers of a thread in memory."""
+        plan = self._plans.get(thread_id)
+        return plan.mcp if plan is not None else None
 
     def loaded_ids(self) -> list[ThreadId]:
         """Ids of the threads in memory, oldest first."""
@@ -264,32 +340,41 @@ class Threads:
         loaded = self._loaded.get(thread_id)
         if loaded is not None:
             return loaded.summary()
-        return summarise(await self._store.read(thread_id), status=NotLoaded())
+        return summarise(await self.store.read(thread_id), status=NotLoaded())
 
-    async def turns(self, thread_id: str) -> list[Turn]:
+    async def turns(self, thread_id: str, what: str = "includeTurns") -> list[Turn]:
         """All turns of a thread with their items, the running one included.
 
         Raises:
             ThreadNotFound: nothing is stored under this id.
-            Refused: the thread is ephemeral.
+            Refused: the thread is ephemeral or has nothing stored yet; the text names `what`.
         """
         loaded = self._loaded.get(thread_id)
         if loaded is None:
-            return history.turns(await self._store.read_records(thread_id))
+            return history.turns(await self.store.read_records(thread_id))
         if loaded.ephemeral:
-            raise Refused("ephemeral threads do not support includeTurns")
+            raise Refused(f"ephemeral threads do not support {what}")
         if not loaded.log.materialized:
-            return []
+            raise Refused(
+                f"thread {thread_id} is not materialized yet; "
+                f"{what} is unavailable before first user message"
+            )
+        running = loaded.running.state.turn_id if loaded.running is not None else None
+        return history.turns(await self.records(thread_id), running)
+
+    async def records(self, thread_id: str) -> list[ThreadRecord]:
+        """The log as it is now; raises ThreadNotFound while nothing is stored."""
+        loaded = self._loaded.get(thread_id)
+        if loaded is None:
+            return await self.store.read_records(thread_id)
+        if not loaded.log.materialized:
+            raise ThreadNotFound(thread_id)
         await loaded.log.flush()
-        turns = history.turns(await self._store.read_records(thread_id))
-        running = loaded.running
-        if running is not None and turns and turns[-1].id == running.state.turn_id:
-            turns[-1].status = "inProgress"
-        return turns
+        return await (self._ephemeral if loaded.ephemeral else self.store).read_records(thread_id)
 
     async def page(self, query: ThreadQuery) -> tuple[list[ThreadSummary], ThreadPage]:
         """A page of the list, with live status where threads are loaded; raises InvalidQuery."""
-        page = await self._store.list_threads(query)
+        page = await self.store.list_threads(query)
         summaries: list[ThreadSummary] = []
         for info in page.threads:
             loaded = self._loaded.get(info.thread_id)
@@ -301,33 +386,35 @@ class Threads:
     async def apply(self, thread: LoadedThread, settings: Settings) -> None:
         """Make `settings` the thread's from its next turn on."""
         if settings.model != thread.agent.settings.model:
-            thread.agent.traits = self._planner.traits(settings)
+            thread.agent.traits = self.planner.traits(settings)
         thread.agent.settings = settings
 
-    async def archive(self, thread_id: str) -> Callable[[], None]:
-        """Archive a thread, closing it first; returns what announces it afterwards.
+    def materialize(self, thread: LoadedThread) -> None:
+        """Make a thread's log begin, sealed with its settings, unless it has begun."""
+        if not thread.log.materialized:
+            settings = SettingsApplied(at=self.clock.now(), settings=thread.agent.settings)
+            thread.log.append([settings])
+
+    @contextlib.asynccontextmanager
+    async def log_of(self, thread_id: str) -> AsyncGenerator[ThreadLog]:
+        """The log of a thread, loaded or not, for a few records; durable afterwards.
 
         Raises:
-            ThreadNotFound: it was never stored. WriterConflict: another process has it open.
+            ThreadNotFound, ThreadIsArchived, WriterConflict: the thread cannot be written.
         """
         loaded = self._loaded.get(thread_id)
         if loaded is not None:
-            if not loaded.log.materialized:
-                raise ThreadNotFound(thread_id)
-            await self._close(loaded, announce=False)
-            self._publish(StatusChanged(thread_id=thread_id, status=NotLoaded()))
-        await self._store.archive(thread_id)
-        return lambda: self._publish(ThreadArchived(thread_id=thread_id))
-
-    async def unarchive(self, thread_id: str) -> tuple[ThreadSummary, Callable[[], None]]:
-        """Bring a thread back; returns it and what announces it afterwards."""
-        info: ThreadInfo = await self._store.unarchive(thread_id)
-        summary = summarise(info, status=NotLoaded())
-        return summary, lambda: self._publish(ThreadUnarchived(thread_id=thread_id))
-
-    async def rename(self, thread_id: str, name: str) -> None:
-        """Give a stored thread a name."""
-        await self._store.update(thread_id, ThreadPatch(name=name))
+            self.materialize(loaded)
+            yield loaded.log
+            await loaded.log.flush()
+            return
+        writer, records = await self.store.open(thread_id)
+        try:
+            log = ThreadLog(self.store, writer, await self.store.read(thread_id))
+            log.recall(records)
+            yield log
+        finally:
+            await writer.close()
 
     # ------------------------------------------------------------------ closing
 
@@ -349,10 +436,16 @@ class Threads:
         if current is thread and thread.running is None and not self.watched(thread.thread_id):
             await self._close(thread, announce=True)
 
+    async def unload(self, thread: LoadedThread) -> None:
+        """Take a thread out of memory, ending its turn; watchers learn that it is not loaded."""
+        await self._close(thread, announce=False)
+        self._publish(StatusChanged(thread_id=thread.thread_id, status=NotLoaded()))
+
     async def _close(self, thread: LoadedThread, *, announce: bool) -> None:
         """Take a thread out of memory; whoever resumes it meanwhile waits for the end of this."""
         thread_id = thread.thread_id
         done = self._closing[thread_id] = asyncio.Event()
+        thread.closing = True
         try:
             if thread.running is not None:
                 thread.running.interrupt()
@@ -379,6 +472,7 @@ class Threads:
         """Interrupt what runs, close all threads and the store. Bounded."""
         running = [thread for thread in self._loaded.values() if thread.running]
         for thread in running:
+            thread.closing = True
             if thread.running is not None:
                 thread.running.interrupt()
         for thread in running:
@@ -386,7 +480,7 @@ class Threads:
         for thread in list(self._loaded.values()):
             await self._close(thread, announce=False)
         await self._scope.close()
-        await self._store.close()
+        await self.store.close()
 
     @property
     def running_count(self) -> int:
@@ -394,22 +488,8 @@ class Threads:
         return sum(thread.running is not None for thread in self._loaded.values())
 
     def _publish(self, event: ThreadEvent) -> None:
-        self._feed.publish(event)
+        self.feed.publish(event)
 
 
-def _mend(turns: list[Turn], now: float) -> list[ThreadRecord]:
-    """Records that close the turn which a killed process left open."""
-    if not turns or turns[-1].completed_at is not None or turns[-1].status != "interrupted":
-        return []
-    turn = turns[-1]
-    return [
-        ModelItem(at=now, item=prompt.message("user", prompt.TURN_ABORTED), turn_id=turn.id),
-        TurnEnded(
-            at=now,
-            turn_id=turn.id,
-            status="interrupted",
-            reason="recovery",
-            started_at=turn.started_at,
-            completed_at=int(now),
-        ),
-    ]
+def _same_place(known: str | None, path: str) -> bool:
+    return known is not None and os.path.realpath(known) == os.path.realpath(path)

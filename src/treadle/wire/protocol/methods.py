@@ -6,13 +6,25 @@ it answers that it is not supported. Lanes follow the references' measured scope
 `turn/interrupt`, which has none: what must interrupt may not wait behind what it interrupts.
 """
 
-from treadle.wire.protocol import initialize, settings, threads, turns
+from treadle.wire.protocol import (
+    device_keys,
+    initialize,
+    mcp,
+    settings,
+    special_turns,
+    thread_changes,
+    thread_history,
+    thread_work,
+    threads,
+    turns,
+)
 from treadle.wire.protocol.method_spec import Lane, MethodSpec
 
 _THREAD = Lane("thread", "thread_id")
 _CONFIG_READ = Lane("config", access="shared")
 _CONFIG = Lane("config")
 _ACCOUNT = Lane("account")
+_DEVICE_KEYS = Lane("device-keys")
 
 _OFFERED = (
     MethodSpec(
@@ -36,7 +48,7 @@ _OFFERED = (
     MethodSpec(
         name="thread/resume",
         params=threads.ThreadResumeParams,
-        result=threads.ThreadSession,
+        result=threads.ResumedSession,
         lane=_THREAD,
         experimental_fields=(
             ("path", "path"),
@@ -70,6 +82,179 @@ _OFFERED = (
         lane=_THREAD,
     ),
     MethodSpec(
+        name="thread/delete",
+        params=threads.ThreadIdParams,
+        result=threads.Empty,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="thread/fork",
+        params=thread_changes.ThreadForkParams,
+        result=threads.ThreadSession,
+        lane=_THREAD,
+        experimental_fields=(
+            ("path", "path"),
+            ("before_turn_id", "beforeTurnId"),
+            ("permissions", "permissions"),
+            ("runtime_workspace_roots", "runtimeWorkspaceRoots"),
+            ("attach_to_source", "attachToSource"),
+            ("defer_goal_continuation", "deferGoalContinuation"),
+            ("experimental_prediction_mode", "experimentalPredictionMode"),
+            ("experimental_disable_prediction_mcp", "experimentalDisablePredictionMcp"),
+        ),
+    ),
+    MethodSpec(
+        name="thread/turns/list",
+        params=thread_history.TurnsListParams,
+        result=thread_history.TurnsListResult,
+    ),
+    MethodSpec(
+        name="thread/items/list",
+        params=thread_history.ItemsListParams,
+        result=thread_history.ItemsListResult,
+        experimental_fields=(("defer_output", "deferOutput"),),
+    ),
+    MethodSpec(
+        name="thread/items/read",
+        params=thread_history.ItemsReadParams,
+        result=thread_history.ItemsReadResult,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/search",
+        params=thread_history.ThreadSearchParams,
+        result=thread_history.ThreadSearchResult,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/searchOccurrences",
+        params=thread_history.OccurrencesParams,
+        result=thread_history.OccurrencesResult,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/name/set",
+        params=thread_changes.ThreadNameParams,
+        result=threads.Empty,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="thread/metadata/update",
+        params=thread_changes.ThreadMetadataParams,
+        result=threads.ThreadResult,
+        lane=_THREAD,
+        experimental_fields=(
+            ("project_id", "projectId"),
+            ("daybreak_enabled", "daybreakEnabled"),
+        ),
+    ),
+    MethodSpec(
+        name="thread/memoryMode/set",
+        params=thread_changes.MemoryModeParams,
+        result=threads.Empty,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/settings/update",
+        params=thread_changes.ThreadSettingsParams,
+        result=threads.Empty,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/increment_elicitation",
+        params=threads.ThreadIdParams,
+        result=thread_changes.ElicitationResult,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/decrement_elicitation",
+        params=threads.ThreadIdParams,
+        result=thread_changes.ElicitationResult,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/goal/set",
+        params=thread_work.GoalSetParams,
+        result=thread_work.GoalSetResult,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="thread/goal/get",
+        params=threads.ThreadIdParams,
+        result=thread_work.GoalGetResult,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="thread/goal/clear",
+        params=threads.ThreadIdParams,
+        result=thread_work.GoalClearResult,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="thread/queue/add",
+        params=thread_work.QueueAddParams,
+        result=thread_work.QueueSubmissionResult,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/queue/list",
+        params=thread_work.QueueListParams,
+        result=thread_work.QueueListResult,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/queue/update",
+        params=thread_work.QueueUpdateParams,
+        result=thread_work.QueueSubmissionResult,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/queue/delete",
+        params=thread_work.QueueDeleteParams,
+        result=thread_work.QueueDeleteResult,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/queue/reorder",
+        params=thread_work.QueueReorderParams,
+        result=threads.Empty,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/queue/start",
+        params=thread_work.QueueStartParams,
+        result=thread_work.QueueStartResult,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/rollback",
+        params=thread_changes.ThreadRollbackParams,
+        result=threads.ThreadResult,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="thread/revert",
+        params=thread_changes.ThreadRevertParams,
+        result=thread_changes.ThreadRevertResult,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="thread/inject_items",
+        params=thread_changes.InjectItemsParams,
+        result=threads.Empty,
+        lane=_THREAD,
+    ),
+    MethodSpec(
         name="thread/unsubscribe",
         params=threads.ThreadIdParams,
         result=threads.UnsubscribeResult,
@@ -97,6 +282,24 @@ _OFFERED = (
     ),
     MethodSpec(name="turn/interrupt", params=turns.TurnInterruptParams, result=threads.Empty),
     MethodSpec(
+        name="review/start",
+        params=special_turns.ReviewStartParams,
+        result=special_turns.ReviewStartResult,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="thread/compact/start",
+        params=threads.ThreadIdParams,
+        result=threads.Empty,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="thread/shellCommand",
+        params=special_turns.ShellCommandParams,
+        result=threads.Empty,
+        lane=_THREAD,
+    ),
+    MethodSpec(
         name="config/read",
         params=settings.ConfigReadParams,
         result=settings.ConfigReadResult,
@@ -117,7 +320,33 @@ _OFFERED = (
     MethodSpec(
         name="configRequirements/read", result=settings.ConfigRequirementsResult, lane=_CONFIG
     ),
+    MethodSpec(
+        name="config/mcpServer/reload", params=None, result=threads.Empty, optional_params=True
+    ),
+    MethodSpec(
+        name="mcpServerStatus/list",
+        params=mcp.ServerStatusParams,
+        result=mcp.ServerStatusResult,
+    ),
+    # No lane: a tool may run for minutes, and what it answers depends on no other request.
+    MethodSpec(name="mcpServer/tool/call", params=mcp.ToolCallParams, result=mcp.ToolCallResult),
+    MethodSpec(
+        name="mcpServer/resource/read",
+        params=mcp.ResourceReadParams,
+        result=mcp.ResourceReadResult,
+    ),
     MethodSpec(name="model/list", params=settings.ModelListParams, result=settings.ModelListResult),
+    MethodSpec(
+        name="device/key/create",
+        params=device_keys.DeviceKeyCreateParams,
+        lane=_DEVICE_KEYS,
+    ),
+    MethodSpec(
+        name="device/key/public",
+        params=device_keys.DeviceKeyPublicParams,
+        lane=_DEVICE_KEYS,
+    ),
+    MethodSpec(name="device/key/sign", params=device_keys.DeviceKeySignParams, lane=_DEVICE_KEYS),
     MethodSpec(
         name="account/read",
         params=settings.AccountReadParams,
@@ -129,54 +358,46 @@ _OFFERED = (
 
 _NOT_OFFERED = """
     account/gatewayOAuth/cancel account/gatewayOAuth/login account/gatewayOAuth/read
-    account/login/cancel account/login/start account/logout
-    account/rateLimitResetCredit/consume account/rateLimits/read account/securitySetup/read
-    account/sendAddCreditsNudgeEmail account/usage/read account/workspaceMessages/read
-    app/installed app/list app/read command/exec command/exec/resize command/exec/terminate
-    command/exec/write config/mcpServer/reload experimentalFeature/enablement/set
-    experimentalFeature/list externalAgentConfig/detect externalAgentConfig/import
-    externalAgentConfig/import/readHistories externalAgentConfig/import/recordHistory
-    feedback/save feedback/upload fs/copy fs/createDirectory fs/getMetadata fs/readDirectory
-    fs/readFile fs/remove fs/unwatch fs/watch fs/writeFile fuzzyFileSearch getAuthStatus
-    getConversationSummary gitDiffToRemote hooks/list marketplace/add marketplace/remove
-    marketplace/upgrade mcpServer/oauth/login mcpServer/resource/read mcpServer/tool/call
-    mcpServerStatus/list modelProvider/capabilities/read modelProvider/config/write
-    modelProvider/list permissionProfile/list plugin/install plugin/installed plugin/list
-    plugin/read plugin/reconcile plugin/share/checkout plugin/share/delete plugin/share/list
+    account/login/cancel account/login/start account/logout account/rateLimitResetCredit/consume
+    account/rateLimits/read account/securitySetup/read account/sendAddCreditsNudgeEmail
+    account/usage/read account/workspaceMessages/read app/installed app/list app/read
+    command/exec command/exec/resize command/exec/terminate command/exec/write
+    experimentalFeature/enablement/set experimentalFeature/list externalAgentConfig/detect
+    externalAgentConfig/import externalAgentConfig/import/readHistories
+    externalAgentConfig/import/recordHistory feedback/save feedback/upload fs/copy
+    fs/createDirectory fs/getMetadata fs/readDirectory fs/readFile fs/remove fs/unwatch fs/watch
+    fs/writeFile fuzzyFileSearch getAuthStatus getConversationSummary gitDiffToRemote hooks/list
+    marketplace/add marketplace/remove marketplace/upgrade mcpServer/oauth/login
+    modelProvider/capabilities/read modelProvider/config/write modelProvider/list
+    permissionProfile/list plugin/install plugin/installed plugin/list plugin/read
+    plugin/reconcile plugin/share/checkout plugin/share/delete plugin/share/list
     plugin/share/save plugin/share/updateTargets plugin/skill/read plugin/uninstall
-    review/start skills/config/write skills/extraRoots/set skills/list
-    thread/approveGuardianDeniedAction thread/attachment/add thread/attachment/list
-    thread/attachment/remove thread/attachmentOwner/list thread/compact/start thread/delete
-    thread/fork thread/goal/clear thread/goal/get thread/goal/set thread/inject_items
-    thread/items/list thread/metadata/update thread/name/set thread/revert thread/rollback
-    thread/section/move thread/shellCommand thread/turns/list threadSection/create
-    threadSection/delete threadSection/list threadSection/update windowsSandbox/readiness
-    windowsSandbox/setupStart
+    skills/config/write skills/extraRoots/set skills/list thread/approveGuardianDeniedAction
+    thread/attachment/add thread/attachment/list thread/attachment/remove
+    thread/attachmentOwner/list thread/section/move
+    threadSection/create threadSection/delete threadSection/list threadSection/update
+    windowsSandbox/readiness windowsSandbox/setupStart
 """
 
 _NOT_OFFERED_EXPERIMENTAL = """
     account/bedrock/checkGovCloudRequirements account/bedrock/discover account/bedrock/setup
     account/gcp/setup accountSession/list accountSession/switch collaborationMode/list
-    device/key/create device/key/public device/key/sign environment/add environment/info
-    environment/status fuzzyFileSearch/sessionStart fuzzyFileSearch/sessionStop
-    fuzzyFileSearch/sessionUpdate mcpServer/event/stream/start mcpServer/event/stream/stop
-    memory/reset memory/status mock/experimentalMethod plugin/search process/kill
-    process/resizePty process/spawn process/writeStdin project/create project/delete
-    project/import project/list project/move project/read project/update
+    environment/add environment/info environment/status fuzzyFileSearch/sessionStart
+    fuzzyFileSearch/sessionStop fuzzyFileSearch/sessionUpdate mcpServer/event/stream/start
+    mcpServer/event/stream/stop memory/reset memory/status mock/experimentalMethod plugin/search
+    process/kill process/resizePty process/spawn process/writeStdin project/create
+    project/delete project/import project/list project/move project/read project/update
     remoteControl/client/list remoteControl/client/revoke remoteControl/disable
     remoteControl/enable remoteControl/pairing/start remoteControl/pairing/status
     remoteControl/status/read rollout/compress server/diagnostics
     thread/backgroundTerminals/clean thread/backgroundTerminals/list
-    thread/backgroundTerminals/terminate thread/decrement_elicitation thread/guardianReview
-    thread/increment_elicitation thread/items/read thread/memory/read thread/memoryMode/set
-    thread/prediction/request thread/prepareApprovedPlan thread/queue/add thread/queue/delete
-    thread/queue/list thread/queue/reorder thread/queue/start thread/queue/update
-    thread/readState/update thread/realtime/appendAudio thread/realtime/appendSpeech
-    thread/realtime/appendText thread/realtime/listVoices thread/realtime/start
-    thread/realtime/stop thread/sample thread/sample/cancel thread/search
-    thread/searchOccurrences thread/settings/update thread/timeline/list turn/settings/update
-    userVerification/cancel userVerification/delete userVerification/enroll
-    userVerification/status userVerification/verify
+    thread/backgroundTerminals/terminate thread/guardianReview thread/memory/read
+    thread/prediction/request thread/prepareApprovedPlan thread/readState/update
+    thread/realtime/appendAudio thread/realtime/appendSpeech thread/realtime/appendText
+    thread/realtime/listVoices thread/realtime/start thread/realtime/stop thread/sample
+    thread/sample/cancel thread/timeline/list turn/settings/update userVerification/cancel
+    userVerification/delete userVerification/enroll userVerification/status
+    userVerification/verify
 """
 
 METHODS: dict[str, MethodSpec] = {
