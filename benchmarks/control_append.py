@@ -27,8 +27,8 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 import aiohttp
 import msgspec
-from support.postgres import OwnServer, Server, find_binaries
 
+from support.postgres import OwnServer, Server, find_binaries
 from treadle.control import rules
 from treadle.control.db.open import open_database
 from treadle.control.db.repository import Claimant, Repository
