@@ -545,3 +545,20 @@ async def test_a_senseless_goal_is_refused(tmp_path: Path, params: dict[str, Any
         thread_id = await lab.start_thread(client)
         with pytest.raises(RpcError, match=text):
             await client.request("thread/goal/set", {"threadId": thread_id, **params})
+
+
+async def test_marks_of_a_thread_take_known_values_only(tmp_path: Path):
+    async with AppLab(tmp_path, "memory") as lab:
+        client = await lab.connect(experimental=True)
+        thread_id = await lab.start_thread(client)
+        mode = {"threadId": thread_id, "mode": "disabled"}
+        assert await client.request("thread/memoryMode/set", mode) == {}
+        with pytest.raises(RpcError, match="maybe"):
+            await client.request("thread/memoryMode/set", {**mode, "mode": "maybe"})
+        which = {"threadId": thread_id}
+        counted = await client.request("thread/increment_elicitation", which)
+        assert counted == {"count": 1, "paused": True}
+        counted = await client.request("thread/decrement_elicitation", which)
+        assert counted == {"count": 0, "paused": False}
+        with pytest.raises(RpcError, match="already zero"):
+            await client.request("thread/decrement_elicitation", which)

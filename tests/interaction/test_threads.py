@@ -7,7 +7,7 @@ import pytest
 
 from support.app_lab import AppLab, Kind, turn
 from support.fake_provider import Step, completed, created, message
-from treadle.wire.protocol.errors import INVALID_REQUEST, UNSUPPORTED, RpcError
+from treadle.wire.protocol.errors import INVALID_REQUEST, RpcError
 
 BOTH = pytest.mark.parametrize("kind", ["memory", "stdio"])
 NOBODY = "00000000-0000-7000-8000-000000000000"
@@ -84,7 +84,8 @@ async def test_a_thread_is_read_with_its_turns_on_request(tmp_path: Path, kind: 
         client = await lab.connect()
         thread_id = await lab.start_thread(client)
         fresh = {**by_id(thread_id), "includeTurns": True}
-        assert (await client.request("thread/read", fresh))["thread"]["turns"] == []
+        with pytest.raises(RpcError, match="not materialized yet; includeTurns is unavailable"):
+            await client.request("thread/read", fresh)
         done = await lab.run_turn(client, thread_id, "say something")
         plain = await client.call("thread/read", by_id(thread_id))
         assert (plain.thread.turns, plain.thread.preview) == ([], "say something")
@@ -242,12 +243,12 @@ async def test_a_thread_that_another_process_writes_is_not_taken_over(tmp_path: 
         await lab.run_turn(first, thread_id)  # the owner is not disturbed
 
 
-async def test_resuming_by_path_says_what_to_use_instead(tmp_path: Path):
+async def test_a_path_without_a_log_is_named(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect(experimental=True)
-        with pytest.raises(RpcError, match="use threadId") as raised:
+        with pytest.raises(RpcError, match="no rollout found .*/a.jsonl") as raised:
             await client.request("thread/resume", {**by_id(NOBODY), "path": "/a.jsonl"})
-        assert raised.value.code == UNSUPPORTED
+        assert raised.value.code == INVALID_REQUEST
 
 
 # ------------------------------------------------------------------ archiving
