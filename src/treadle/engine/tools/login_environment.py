@@ -107,6 +107,11 @@ class LoginEnvironments:
         )
         return None
 
+    @property
+    def looking(self) -> bool:
+        """Whether a login shell runs right now."""
+        return len(self._scope) > 0
+
     async def close(self) -> None:
         """Stop looking."""
         await self._scope.close()
