@@ -19,6 +19,8 @@ PUBLIC_NAMES = 12
 HEAVY = {
     "aiohttp",
     "asyncpg",
+    "google",
+    "grpc",
     "httpx",
     "mcp",
     "pydantic",

@@ -15,6 +15,7 @@ COMMANDS = {
     "runner": ("treadle.cli.runner", "claim runs and drive app-servers"),
     "runs": ("treadle.cli.runs", "list, show, follow, stop and verify runs"),
     "db": ("treadle.cli.db", "migrate or verify a manager's database"),
+    "thread-store": ("treadle.cli.thread_store", "keep threads for app-servers on any machine"),
     "demo": ("treadle.cli.demo", "show the whole path on a sample project, offline"),
     "doctor": ("treadle.cli.doctor", "say what works on this machine, and what does not"),
 }
