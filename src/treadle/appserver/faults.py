@@ -2,6 +2,7 @@
 
 from treadle.engine.services import errors
 from treadle.engine.services.config import ConfigRejected
+from treadle.engine.services.mcp import McpFailed
 from treadle.wire.protocol.errors import (
     INTERNAL,
     RpcError,
@@ -14,8 +15,8 @@ from treadle.wire.protocol.errors import (
 def translate(error: Exception) -> RpcError | None:
     """The wire error of a service's exception; None for what is unexpected."""
     match error:
-        case errors.InputTooLarge(data=data):
-            return invalid_params(str(error), data)
+        case errors.InputTooLarge() | errors.NotSteerable() | errors.TurnInTheWay():
+            return _about_input(error)
         case errors.ThreadIsArchived(thread_id=thread_id):
             return invalid_request(
                 f"session {thread_id} is archived. "
@@ -23,6 +24,10 @@ def translate(error: Exception) -> RpcError | None:
             )
         case errors.Unsupported():
             return unsupported(str(error))
+        case errors.StartFailed():
+            return RpcError(INTERNAL, str(error))
+        case McpFailed(code=code):
+            return RpcError(INTERNAL if code is None else code, str(error))
         case errors.StorageFailed():
             return RpcError(INTERNAL, f"failed to read thread: {error}")
         case ConfigRejected(message=message, code=code, internal=internal):
@@ -38,3 +43,13 @@ def translate(error: Exception) -> RpcError | None:
             return invalid_request(str(error))
         case _:
             return None
+
+
+def _about_input(error: Exception) -> RpcError:
+    match error:
+        case errors.InputTooLarge(data=data):
+            return invalid_params(str(error), data)
+        case errors.NotSteerable(data=data):
+            return invalid_request(str(error), data)
+        case _:
+            return RpcError(INTERNAL, str(error))

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from treadle.cli.wiring.mcp import McpWiring
 from treadle.cli.wiring.models import ModelClients
 from treadle.cli.wiring.toolset import Toolset
 from treadle.cli.wiring.version import VERSION
@@ -19,6 +20,7 @@ from treadle.config.agents_md import read_agents_md
 from treadle.config.errors import ConfigError
 from treadle.config.load import ConfigStore
 from treadle.config.settings import Config
+from treadle.config.skills import read_skills
 from treadle.domain.policy import Settings, sandbox_from_mode
 from treadle.engine.agent.agent_thread import ModelTraits
 from treadle.engine.model import catalog
@@ -33,12 +35,18 @@ from treadle.engine.tools.command_env import (
 
 
 def make_planner(
-    config: ConfigStore, installation_id: str | None, record_to: Path | None
+    config: ConfigStore, installation_id: str | None, record_to: Path | None, mcp: McpWiring
 ) -> tuple["ConfigPlanner", Callable[[], Awaitable[None]]]:
     """A planner over `config`, and what closes the model clients it makes."""
     models = ModelClients(installation_id, record_to)
-    planner = ConfigPlanner(config, models, Toolset(_shell()), _sandbox_chooser(config))
-    return planner, models.close
+    toolset = Toolset(_shell(), mcp)
+    planner = ConfigPlanner(config, models, toolset, _sandbox_chooser(config))
+
+    async def close() -> None:
+        await toolset.logins.close()
+        await models.close()
+
+    return planner, close
 
 
 def _sandbox_chooser(config: ConfigStore) -> "SandboxFor":
@@ -95,7 +103,12 @@ class ConfigPlanner:
             fallback_names=prompt.doc_fallback_names,
             max_bytes=prompt.doc_max_bytes,
         )
-        toolbox = self._toolset.make(config)
+        given = _as_config(overrides, sealed)
+        toolbox = self._toolset.make(config, lambda: self._config.snapshot(cwd, given))
+        make_env = self._environment_maker(config)
+        sandbox = self._sandbox_for(config.safety.sandbox_backend)
+        # Found out while the user still types: the first command need not wait for profiles.
+        self._toolset.logins.find(make_env("", ""), sandbox, settings.sandbox)
         return ThreadPlan(
             settings=settings,
             base_instructions=overrides.base_instructions or prompt.instructions,
@@ -104,14 +117,18 @@ class ConfigPlanner:
             ),
             project_doc=document.text,
             instruction_sources=tuple(str(path) for path in document.sources),
-            make_env=self._environment_maker(config),
+            make_env=make_env,
             shell=Path(self._toolset.shell).name,
+            shell_path=self._toolset.shell,
+            home=str(self._config.home),
+            skills=read_skills(self._config.home),
             timezone=_timezone(self._config.environment.variables),
             model=self._models.client(config.model.provider),
             tools=toolbox.tools,
             close_tools=toolbox.close,
+            mcp=toolbox.servers,
             warnings=toolbox.warnings,
-            sandbox=self._sandbox_for(config.safety.sandbox_backend),
+            sandbox=sandbox,
             traits=self._traits(settings, config),
             unload_delay_seconds=float(config.store.unload_delay_seconds),
         )
@@ -158,6 +175,8 @@ class ConfigPlanner:
             reasoning=reasoning,
             text={"verbosity": verbosity} if verbosity else None,
             parallel_tool_calls=known.parallel_tool_calls,
+            compact_at_tokens=config.model.auto_compact_tokens or known.compact_at_tokens,
+            compact_prompt=config.prompt.compact_prompt,
         )
 
 

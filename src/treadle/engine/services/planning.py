@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from treadle.domain.policy import ApprovalPolicy, SandboxMode, Settings
+from treadle.domain.skills import Skill
 from treadle.engine.agent.agent_thread import ModelTraits
 from treadle.engine.agent.ports import Tools
 from treadle.engine.model.model_client import ModelClient
 from treadle.engine.sandbox.launch_plan import Sandbox
+from treadle.engine.tools.mcp_servers import ThreadServers
 
 
 class PlanRejected(Exception):
@@ -56,6 +58,12 @@ class ThreadPlan:
     """Stops what the tools still run; awaited when the thread leaves memory."""
     sandbox: Sandbox
     traits: ModelTraits
+    mcp: ThreadServers | None = None
+    """The thread's MCP servers; its `close_tools` lets go of them."""
+    shell_path: str = "/bin/sh"
+    home: str = ""
+    """The home folder; empty where nothing is kept there."""
+    skills: tuple[Skill, ...] = ()
     unload_delay_seconds: float = 0.0
     warnings: tuple[str, ...] = ()
 
