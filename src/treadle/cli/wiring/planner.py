@@ -18,7 +18,7 @@ from treadle.cli.wiring.toolset import Toolset
 from treadle.cli.wiring.version import VERSION
 from treadle.config.agents_md import read_agents_md
 from treadle.config.errors import ConfigError
-from treadle.config.load import ConfigStore
+from treadle.config.store import ConfigStore
 from treadle.config.settings import Config
 from treadle.config.skills import read_skills
 from treadle.domain.policy import Settings, sandbox_from_mode
