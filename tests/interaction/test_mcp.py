@@ -21,7 +21,7 @@ from treadle.wire.protocol.errors import RpcError
 SCRIPT = Path(__file__).parent.parent / "support" / "mcp_server.py"
 STARTUP, ASK = "mcpServer/startupStatus/updated", "mcpServer/elicitation/request"
 CALL = "mcpServer/tool/call"
-CAREFUL = {"approvalPolicy": "on-request", "sandboxPolicy": {"type": "readOnly"}}
+CAREFUL: dict[str, Any] = {"approvalPolicy": "on-request", "sandboxPolicy": {"type": "readOnly"}}
 
 
 def lab_server(name: str = "lab", more: str = "") -> str:
@@ -290,6 +290,8 @@ async def test_a_server_over_http_gets_its_token_and_a_wrong_one_is_told(lab: Ap
         while ends:
             status = await client.until(STARTUP, lambda p: p["status"] != "starting")
             assert status["status"] == ends.pop(status["name"]), status
+            if status["name"] == "wrong":
+                assert "401" in status["error"]
         rows = await client.request("mcpServerStatus/list", {"threadId": thread_id})
         by_name = {row["name"]: row for row in rows["data"]}
         assert by_name["lab"]["authStatus"] == "bearerToken"

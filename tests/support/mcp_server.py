@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import sys
+from typing import Any
 
 import uvicorn
 from mcp.server import MCPServer
@@ -99,10 +100,10 @@ def greet(who: str) -> str:
     return f"hi {who}"
 
 
-def guarded(app, secret: str):
+def guarded(app: Any, secret: str) -> Any:
     """The app, for those who know the secret."""
 
-    async def serve(scope, receive, send):
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             given = dict(scope["headers"]).get(b"authorization", b"").decode()
             if given != f"Bearer {secret}":

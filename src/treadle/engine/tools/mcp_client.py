@@ -120,8 +120,9 @@ async def open_link(
         return types.ElicitResult.model_validate(await on_elicit(_plain(params)), by_name=False)
 
     failure: McpError | None = None
+    refusals: list[str] = []
     async with contextlib.AsyncExitStack() as stack:
-        streams = await stack.enter_async_context(_streams(transport, on_end))
+        streams = await stack.enter_async_context(_streams(transport, on_end, refusals))
         session = await stack.enter_async_context(
             ClientSession(
                 *streams,
@@ -138,7 +139,7 @@ async def open_link(
         except TimeoutError:
             failure = McpTimeout(f"no handshake within {seconds:g} s")
         except McpError as error:
-            failure = error
+            failure = McpError(refusals[0]) if refusals else error
         else:
             yield link
     if failure is not None:
@@ -146,18 +147,30 @@ async def open_link(
 
 
 def _streams(
-    transport: Transport, on_end: Callable[[], None]
+    transport: Transport, on_end: Callable[[], None], refusals: list[str]
 ) -> "contextlib.AbstractAsyncContextManager[Any]":
     if isinstance(transport, StdioTransport):
         return stdio_streams(transport, on_end)
-    return _http_streams(transport)
+    return _http_streams(transport, refusals)
 
 
 @contextlib.asynccontextmanager
-async def _http_streams(transport: HttpTransport) -> AsyncGenerator[Any, None]:
+async def _http_streams(transport: HttpTransport, refusals: list[str]) -> AsyncGenerator[Any, None]:
+    async def look(response: httpx2.Response) -> None:
+        # The package tells of no status; who has a wrong token wants to know that it is the token.
+        if response.status_code in (401, 403):
+            refusals.append(
+                f"the server answered {response.status_code}: it wants other credentials "
+                "(see `bearer_token_env_var` and `http_headers`)"
+            )
+
     # `trust_env` off: proxies and credentials of the process are not this library's to read.
-    timeout = httpx2.Timeout(30.0, read=300.0)
-    client = httpx2.AsyncClient(headers=dict(transport.headers), timeout=timeout, trust_env=False)
+    client = httpx2.AsyncClient(
+        headers=dict(transport.headers),
+        timeout=httpx2.Timeout(30.0, read=300.0),
+        trust_env=False,
+        event_hooks={"response": [look]},
+    )
     async with client, streamable_http_client(transport.url, http_client=client) as streams:
         yield streams
 

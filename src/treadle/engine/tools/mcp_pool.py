@@ -222,10 +222,15 @@ class SharedServer:
         """Stop it now; bounded."""
         if self._rest is not None:
             self._rest.cancel()
-        if self._connection is not None:
-            self._connection.stop.set()
-        await self._scope.join(STOP_SECONDS)
-        await self._scope.close(1.0)
+        connection = self._connection
+        if connection is not None:
+            connection.stop.set()
+            if connection.link is not None:
+                await self._scope.join(STOP_SECONDS)
+        # A start is not waited for: the cancel stops its process as well.
+        await self._scope.close(STOP_SECONDS)
+        if connection is not None:
+            connection.settled.set()
 
 
 def _innermost(error: BaseException) -> str:
