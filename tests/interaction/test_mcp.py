@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -342,6 +343,16 @@ async def test_a_server_that_crashes_is_told_of_and_started_by_the_next_call(lab
     failed = await client.until(STARTUP, lambda p: p["status"] == "failed")
     assert "ended unexpectedly" in failed["error"]
     await until_gone(pid)
+    assert int(text(await call(client, thread_id, "pid"))) != pid
+
+
+async def test_a_server_that_ends_while_nobody_calls_is_told_of_too(lab: AppLab):
+    configure(lab, bare_server())
+    client = await lab.connect()
+    thread_id = await open_thread(lab, client)
+    pid = int(text(await call(client, thread_id, "pid")))
+    os.kill(pid, signal.SIGKILL)
+    await client.until(STARTUP, lambda p: p["status"] == "failed")
     assert int(text(await call(client, thread_id, "pid"))) != pid
 
 

@@ -7,7 +7,7 @@ the next call, and ends soon after its last holder let go. Knows neither threads
 
 import asyncio
 import importlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -80,8 +80,9 @@ class Hold:
 
     def __init__(self, server: "SharedServer") -> None:
         self._server = server
-        self._held = True
-        server.holders += 1
+        server.holds.add(self)
+        self.on_lost: Callable[[], None] = lambda: None
+        """Told when the server ends by itself."""
 
     async def connect(self, seconds: float) -> Link:
         """The connected server, started when it does not run; raises McpError, McpTimeout."""
@@ -98,9 +99,7 @@ class Hold:
 
     def release(self) -> None:
         """Let go; the last holder's leaving ends the server soon. Idempotent."""
-        if self._held:
-            self._held = False
-            self._server.let_go()
+        self._server.let_go(self)
 
 
 class _Connection:
@@ -111,6 +110,13 @@ class _Connection:
         self.stop = asyncio.Event()
         self.link: Link | None = None
         self.error: McpError | None = None
+        self.unwanted = False
+        """Whether we end it, and not it itself."""
+
+    def end(self) -> None:
+        """Stop it."""
+        self.unwanted = True
+        self.stop.set()
 
     @property
     def usable(self) -> bool:
@@ -123,7 +129,7 @@ class SharedServer:
 
     def __init__(self, transport: Transport, patience: Patience, gone: Any) -> None:
         self.transport = transport
-        self.holders = 0
+        self.holds: set[Hold] = set()
         self._patience = patience
         self._gone = gone
         self._scope = TaskScope("MCP server", on_failure=lambda _name, _error: None)
@@ -167,6 +173,9 @@ class SharedServer:
         finally:
             connection.stop.set()
             connection.settled.set()
+        if connection.link is not None and not connection.unwanted:
+            for hold in tuple(self.holds):
+                hold.on_lost()
 
     @asynccontextmanager
     async def calling(self, caller: Caller, seconds: float) -> AsyncGenerator[Link, None]:
@@ -195,17 +204,18 @@ class SharedServer:
 
     # ------------------------------------------------------------------ rest and end
 
-    def let_go(self) -> None:
+    def let_go(self, hold: Hold) -> None:
         """A holder left."""
-        self.holders -= 1
-        self._plan_rest()
+        if hold in self.holds:
+            self.holds.remove(hold)
+            self._plan_rest()
 
     def _plan_rest(self) -> None:
         """Look again once it may have been idle, or without holders, for long enough."""
         if self._rest is not None:
             self._rest.cancel()
         patience = self._patience
-        seconds = patience.idle_seconds if self.holders else patience.linger_seconds
+        seconds = patience.idle_seconds if self.holds else patience.linger_seconds
         loop = asyncio.get_running_loop()
         self._rest = loop.call_later(seconds, self._take_rest)
 
@@ -214,8 +224,8 @@ class SharedServer:
         if self._callers:
             return
         if self._connection is not None:
-            self._connection.stop.set()
-        if self.holders == 0:
+            self._connection.end()
+        if not self.holds:
             self._gone(self)
 
     async def close(self) -> None:
@@ -224,7 +234,7 @@ class SharedServer:
             self._rest.cancel()
         connection = self._connection
         if connection is not None:
-            connection.stop.set()
+            connection.end()
             if connection.link is not None:
                 await self._scope.join(STOP_SECONDS)
         # A start is not waited for: the cancel stops its process as well.

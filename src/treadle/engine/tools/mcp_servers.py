@@ -148,6 +148,7 @@ class ThreadServers:
     def _start(self, server: Server) -> None:
         if server.settings.transport is not None:
             server.hold = self._pool.hold(server.settings.transport)
+            server.hold.on_lost = lambda: self._lost(server)
         if not self._starting:
             server.settled.set()
             return
@@ -243,7 +244,6 @@ class ThreadServers:
             ) from error
         except McpError as error:
             if error.lost:
-                self._lost(server)
                 text = f"MCP server `{server.name}` ended during the call; the next call starts it"
                 raise McpError(text, lost=True) from error
             raise
