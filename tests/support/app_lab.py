@@ -23,7 +23,7 @@ from support.fake_provider import FakeProvider
 from treadle.cli.wiring.engine import Engine, build_engine
 from treadle.config.environment import Environment
 from treadle.config.key_path import flags_table
-from treadle.config.load import ConfigStore
+from treadle.config.store import ConfigStore
 from treadle.kit.processes import ChildProcess, spawn
 from treadle.kit.tasks import TaskScope
 from treadle.wire.client.client import Client, Event

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from treadle.config.environment import Environment
 from treadle.config.key_path import flags_table
-from treadle.config.load import ConfigStore
+from treadle.config.store import ConfigStore
 
 
 class Lab:

@@ -11,8 +11,8 @@ from support.config_lab import Lab
 from treadle.config.agents_md import read_agents_md
 from treadle.config.edit import ConfigWriteError, Edit, write_config
 from treadle.config.key_path import flags_table
-from treadle.config.load import ConfigStore
 from treadle.config.read_view import read_view, requirements_view
+from treadle.config.store import ConfigStore
 
 
 @pytest.fixture

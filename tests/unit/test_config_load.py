@@ -10,7 +10,8 @@ from support.config_lab import Lab
 from treadle.config.environment import Environment
 from treadle.config.errors import ConfigError, FlagError, TextPosition
 from treadle.config.key_path import flags_table, split_key_path
-from treadle.config.load import ConfigStore, load_config, read_installation_id
+from treadle.config.load import load_config, read_installation_id
+from treadle.config.store import ConfigStore
 from treadle.domain.policy import ReadOnly, WorkspaceWrite
 
 

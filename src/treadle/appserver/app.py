@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from treadle.appserver.context import Services
 from treadle.appserver.dispatch import Dispatch, Handler
+from treadle.appserver.greeting import Greeting
 from treadle.appserver.handlers import (
     device_key,
     initialize,
@@ -125,17 +126,23 @@ class AppServer:
         """Refuse new turns from now on; everything else is still served."""
         self._services.turns.draining = True
 
-    async def serve(self, channel: Channel, *, last: bool = False) -> None:
+    async def serve(
+        self, channel: Channel, *, last: bool = False, greeting: Greeting | None = None
+    ) -> None:
         """Run one connection until its peer ends it.
 
         Requests received before that are answered. With `last` the engine is shut down before the
-        connection closes, so that the end of its turns can still be heard.
+        connection closes, so that the end of its turns can still be heard. `greeting` is that of a
+        client whose `initialize` has been answered already.
         """
         number = next(self._numbers)
         peer = Peer(channel, limit_bytes=None if last else OUTBOX_LIMIT_BYTES)
         session = Session(number, peer, TaskScope(f"connection {number}"))
         self._sessions.add(session)
         self._services.subscriptions.add(session)
+        if greeting is not None:
+            session.greeted(greeting)
+            initialize.tell_first(session, self._services)
         try:
             await peer.run(lambda message: self._dispatch.take(session, message))
             await session.gate.drained(ANSWER_SECONDS)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from treadle.appserver.greeting import ServerFacts
 from treadle.appserver.session import Session
 from treadle.appserver.subscriptions import Subscriptions
 from treadle.engine.services.config import ConfigService
@@ -28,13 +29,10 @@ class Services:
     config: ConfigService
     subscriptions: Subscriptions
     device_keys: DeviceKeys
-    home: str
+    facts: ServerFacts
     installation_id: str
     host: str
     """The machine's name, as clients show it."""
-    protocol_version: str
-    product: str
-    """Name and version of this program, such as `treadle/0.1.0`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from treadle.appserver.greeting import Greeting
 from treadle.kit.tasks import TaskScope
 from treadle.wire.rpc.gate import Gate
 from treadle.wire.rpc.peer import Peer
@@ -29,3 +30,11 @@ class Session:
     def wants(self, method: str) -> bool:
         """Whether notifications of `method` go to this connection."""
         return self.initialized and method not in self.opted_out
+
+    def greeted(self, greeting: Greeting) -> None:
+        """The handshake is done."""
+        self.initialized = True
+        self.experimental = greeting.experimental
+        self.opted_out = greeting.opted_out
+        self.originator = greeting.originator
+        self.user_agent = greeting.user_agent

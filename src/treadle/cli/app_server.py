@@ -1,23 +1,40 @@
-"""`treadle app-server`: hosts agent threads over stdio, a websocket or a unix socket."""
+"""`treadle app-server`: hosts agent threads over stdio, a websocket or a unix socket.
 
-import argparse
+Over stdio without options, the usual case, the client is greeted before the server behind the
+greeting is loaded; that is why most imports here are inside functions.
+"""
+
 import asyncio
 import logging
 import signal
 import sys
+from typing import TYPE_CHECKING
 
-from treadle.cli.config_flags import add_config_flags, open_config
-from treadle.cli.listen import BadListen, Listen, NoTransport, parse_listen
-from treadle.cli.wiring.engine import Engine, HomeMissing, build_engine
-from treadle.cli.wiring.loop import run_loop
-from treadle.cli.ws_auth import BadAuth, add_auth_flags, make_authenticator
-from treadle.config.load import ConfigStore
-from treadle.wire.transport.bearer import Authenticator
+from treadle.config.environment import Environment
+from treadle.config.load import HomeMissing, ensure_home, load_config, read_environment
+
+if TYPE_CHECKING:
+    import argparse
+
+    from treadle.cli.listen import Listen
+    from treadle.config.store import ConfigStore
+    from treadle.wire.transport.bearer import Authenticator
+
+_PLAIN: tuple[list[str], ...] = ([], ["--stdio"], ["--listen", "stdio://"])
+"""Command lines that change nothing about configuration or transport."""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> "argparse.ArgumentParser":
     """The command's options."""
-    parser = argparse.ArgumentParser(prog="treadle app-server", description=__doc__)
+    import argparse
+
+    from treadle.cli.config_flags import add_config_flags
+    from treadle.cli.ws_auth import add_auth_flags
+
+    parser = argparse.ArgumentParser(
+        prog="treadle app-server",
+        description="Host agent threads over stdio, a websocket or a unix socket.",
+    )
     parser.add_argument(
         "--listen",
         default="stdio://",
@@ -32,10 +49,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(arguments: list[str]) -> int:
     """Serve until the client leaves or a signal comes; the exit code."""
-    options = build_parser().parse_args(arguments)
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s"
     )
+    environment = read_environment()
+    if arguments in _PLAIN:
+        return asyncio.run(_serve_stdio(environment, None))
+    return _run_with_options(arguments, environment)
+
+
+def _run_with_options(arguments: list[str], environment: Environment) -> int:
+    from treadle.cli.config_flags import open_config
+    from treadle.cli.listen import BadListen, NoTransport, parse_listen
+    from treadle.cli.ws_auth import BadAuth, make_authenticator
+
+    options = build_parser().parse_args(arguments)
     try:
         listen = parse_listen("stdio://" if options.stdio else options.listen)
         authenticator = make_authenticator(options, listen)
@@ -45,29 +73,43 @@ def run(arguments: list[str]) -> int:
     config = open_config(options)
     if config is None:
         return 1
-    return run_loop(_serve(config, listen, authenticator))
+    if listen.scheme == "stdio":
+        return asyncio.run(_serve_stdio(environment, config))
+    return asyncio.run(_serve_sockets(config, listen, authenticator))
 
 
-async def _serve(config: ConfigStore, listen: Listen, authenticator: Authenticator | None) -> int:
+async def _serve_sockets(
+    config: "ConfigStore", listen: "Listen", authenticator: "Authenticator | None"
+) -> int:
+    from treadle.cli.listen_ws import serve_websocket
+    from treadle.cli.wiring.engine import build_engine
+
     try:
         engine = build_engine(config)
     except HomeMissing as error:
         print(f"treadle: {error}", file=sys.stderr)
         return 1
-    if listen.scheme != "stdio":
-        from treadle.cli.listen_ws import serve_websocket
-
-        return await serve_websocket(engine, listen, authenticator)
-    return await _serve_stdio(engine)
+    return await serve_websocket(engine, listen, authenticator)
 
 
-async def _serve_stdio(engine: Engine) -> int:
+async def _serve_stdio(environment: Environment, config: "ConfigStore | None") -> int:
+    from treadle.appserver.front_door import answer_the_door
+    from treadle.cli.wiring.facts import server_facts
     from treadle.wire.transport.stdio import claim_stdio
 
-    channel = await claim_stdio()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, channel.end_input)
-    await engine.app.serve(channel, last=True)
+    try:
+        home = ensure_home(environment)
+        channel = await claim_stdio()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, channel.end_input)
+        continued, greeting = await answer_the_door(channel, server_facts(home))
+        from treadle.cli.wiring.engine import build_engine
+
+        engine = build_engine(config or load_config(environment))
+    except HomeMissing as error:
+        print(f"treadle: {error}", file=sys.stderr)
+        return 1
+    await engine.app.serve(continued, last=True, greeting=greeting)
     await engine.close()
     return 0

@@ -4,7 +4,8 @@ import argparse
 import sys
 
 from treadle.config.errors import FlagError
-from treadle.config.load import ConfigStore, load_config
+from treadle.config.load import load_config
+from treadle.config.store import ConfigStore
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:

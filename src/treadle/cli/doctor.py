@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from treadle.cli.config_flags import add_config_flags, open_config
-from treadle.config.load import ConfigStore
 from treadle.config.settings import Config
+from treadle.config.store import ConfigStore
 from treadle.engine.sandbox.launch_plan import SandboxReport
 from treadle.engine.sandbox.select import probe
 

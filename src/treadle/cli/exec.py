@@ -11,7 +11,7 @@ from treadle.cli.config_flags import add_config_flags, open_config
 from treadle.cli.progress import complain
 from treadle.cli.signals import StopSignals
 from treadle.cli.wiring.loop import run_loop
-from treadle.config.load import ConfigStore
+from treadle.config.store import ConfigStore
 from treadle.kit.tasks import TaskScope
 
 TURN_SECONDS = 24 * 3600.0
@@ -58,7 +58,8 @@ def run(arguments: list[str]) -> int:
 
 async def _exec(options: argparse.Namespace, config: ConfigStore, prompt: str) -> int:
     from treadle.cli.headless import connected
-    from treadle.cli.wiring.engine import HomeMissing, build_engine
+    from treadle.cli.wiring.engine import build_engine
+    from treadle.config.load import HomeMissing
     from treadle.wire.protocol.errors import RpcError
 
     signals = StopSignals()

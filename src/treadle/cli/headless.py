@@ -1,6 +1,6 @@
 """An app-server and a client in this process, joined in memory, for commands that need a thread."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from treadle.cli.wiring.engine import Engine
@@ -12,7 +12,7 @@ from treadle.wire.transport.memory import memory_channels
 
 
 @asynccontextmanager
-async def connected(engine: Engine, name: str) -> AsyncIterator[Client]:
+async def connected(engine: Engine, name: str) -> AsyncGenerator[Client]:
     """A client of `engine` under the originator `name`; the engine is closed with it."""
     ours, theirs = memory_channels()
     scope = TaskScope("embedded app-server")

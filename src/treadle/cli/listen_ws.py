@@ -31,7 +31,7 @@ async def serve_websocket(
 ) -> int:
     """Serve `engine` at `listen` until a signal comes; the exit code."""
     signals = StopSignals()
-    opened = _open(listen, Path(engine.services.home))
+    opened = _open(listen, Path(engine.services.facts.home))
     if isinstance(opened, str):
         print(f"treadle: {opened}", file=sys.stderr)
         await engine.close()

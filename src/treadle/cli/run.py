@@ -10,7 +10,7 @@ from treadle.cli.progress import complain
 from treadle.cli.signals import StopSignals
 from treadle.cli.wiring.loop import run_loop
 from treadle.config.errors import ConfigError
-from treadle.config.load import ConfigStore
+from treadle.config.store import ConfigStore
 
 
 def build_parser() -> argparse.ArgumentParser:

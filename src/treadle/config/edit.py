@@ -14,9 +14,9 @@ from typing import Any, Literal
 from treadle.config.errors import ConfigError
 from treadle.config.key_path import split_key_path
 from treadle.config.layers import Layer, check_layer, get, make_layer, version_of
-from treadle.config.load import ConfigStore
 from treadle.config.providers import check_providers
 from treadle.config.schema import Path as KeyPath
+from treadle.config.store import ConfigStore
 from treadle.config.toml_text import parse_toml
 from treadle.kit.mint import new_id
 

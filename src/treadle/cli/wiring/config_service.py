@@ -3,8 +3,8 @@
 from typing import Any
 
 from treadle.config.errors import ConfigError, ConfigProblem, TextPosition, TextRange
-from treadle.config.load import ConfigStore
 from treadle.config.read_view import read_view, requirements_view
+from treadle.config.store import ConfigStore
 from treadle.engine.model import catalog
 from treadle.engine.services.config import ConfigRejected
 

@@ -10,11 +10,13 @@ from treadle.appserver.app import AppServer
 from treadle.appserver.context import Services
 from treadle.appserver.subscriptions import Subscriptions
 from treadle.cli.wiring.config_service import StoreConfigService
+from treadle.cli.wiring.facts import server_facts
 from treadle.cli.wiring.late_planner import LatePlanner
 from treadle.cli.wiring.mcp import McpWiring
-from treadle.cli.wiring.version import PRODUCT, PROTOCOL_VERSION, VERSION
-from treadle.config.load import ConfigStore, read_installation_id
+from treadle.cli.wiring.version import VERSION
+from treadle.config.load import HomeMissing, ensure_home, read_installation_id
 from treadle.config.settings import Config
+from treadle.config.store import ConfigStore
 from treadle.engine.agent.turn_report import TurnJournal
 from treadle.engine.services.device_keys import DeviceKeys
 from treadle.engine.services.feed import Feed
@@ -29,10 +31,6 @@ from treadle.engine.services.turns import Turns
 from treadle.engine.store.memory import InMemoryThreadStore
 from treadle.engine.store.thread_store import StoreError, ThreadStore
 from treadle.kit.clock import Clock, SystemClock
-
-
-class HomeMissing(Exception):
-    """The home folder does not exist or cannot be used; the text says what to do."""
 
 
 class StoreUnusable(HomeMissing):
@@ -66,8 +64,7 @@ def build_engine(
         HomeMissing: the home folder is not there.
     """
     clock = SystemClock()
-    home = config.home
-    _check_home(config)
+    home = ensure_home(config.environment)
     feed = Feed()
     mcp = McpWiring(config)
     installation_id = read_installation_id(home)
@@ -101,28 +98,11 @@ def build_engine(
         config=StoreConfigService(config, []),
         subscriptions=Subscriptions(clock),
         device_keys=DeviceKeys(home / "device-keys"),
-        home=str(home),
+        facts=server_facts(home),
         installation_id=installation_id,
         host=os.uname().nodename or "localhost",
-        protocol_version=PROTOCOL_VERSION,
-        product=PRODUCT,
     )
     return Engine(AppServer(services, feed), services, planner, mcp)
-
-
-def _check_home(config: ConfigStore) -> None:
-    """A home named by the environment must exist; the default one is made."""
-    home = config.home
-    if home.is_dir():
-        return
-    named = config.environment.get("TREADLE_HOME") or config.environment.get("CODEX_HOME")
-    if named:
-        variable = "TREADLE_HOME" if config.environment.get("TREADLE_HOME") else "CODEX_HOME"
-        raise HomeMissing(f"{variable} points to {home}, which is no folder: make it, or unset it")
-    try:
-        home.mkdir(mode=0o700, parents=True)
-    except OSError as error:
-        raise HomeMissing(f"cannot make the home folder {home}: {error.strerror}") from error
 
 
 def _deadline(config: Config) -> Deadline | None:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from treadle.config.errors import ConfigError
-from treadle.config.load import ConfigStore
 from treadle.config.mcp_servers import read_mcp_servers
 from treadle.config.settings import Config
+from treadle.config.store import ConfigStore
 from treadle.engine.services.planning import PlanRejected
 from treadle.engine.tools.mcp_pool import Pool
 from treadle.engine.tools.mcp_servers import ThreadServers

@@ -18,9 +18,9 @@ from treadle.cli.wiring.toolset import Toolset
 from treadle.cli.wiring.version import VERSION
 from treadle.config.agents_md import read_agents_md
 from treadle.config.errors import ConfigError
-from treadle.config.store import ConfigStore
 from treadle.config.settings import Config
 from treadle.config.skills import read_skills
+from treadle.config.store import ConfigStore
 from treadle.domain.policy import Settings, sandbox_from_mode
 from treadle.engine.agent.agent_thread import ModelTraits
 from treadle.engine.model import catalog
