@@ -1,9 +1,7 @@
 """The remote store keeps the port's promises, also when server or writer die, stop or come back."""
 
 import asyncio
-import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -13,8 +11,6 @@ from typing import Any
 
 import pytest
 
-from support.app_lab import AppLab
-from support.fake_provider import reply
 from support.thread_store_server import StoreServer, line_of, python
 from treadle.domain.records import Foreign, ItemDone, ModelItem, ThreadRecord
 from treadle.engine.store.remote import generate
@@ -33,8 +29,6 @@ from treadle.kit.clock import ManualClock, SystemClock
 from treadle.testing.thread_store import ThreadStoreContract, a_thread, a_turn
 
 HERE = "127.0.0.1:0"
-ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-MOMENT = re.compile(r"\b1[0-9]{9,12}\b")
 
 WRITER = """
 import asyncio, sys
@@ -482,47 +476,3 @@ def test_the_generated_code_is_current(tmp_path: Path) -> None:
     )
     for name in generate.GENERATED:
         assert (generate.FOLDER / name).read_text() == (tmp_path / name).read_text()
-
-
-# ---------------------------------------------------------------- another machine
-
-
-async def test_a_thread_goes_on_on_another_machine_as_if_it_had_never_moved(
-    tmp_path: Path,
-) -> None:
-    """Home A starts it, home B (empty) resumes it; the next model request is that of a control."""
-    async with StoreServer(tmp_path) as server:
-        line = f'experimental_thread_store = {{ type = "remote", endpoint = "{server.endpoint}" }}'
-        moved = await second_request(tmp_path / "moved", line, move=True)
-        stayed = await second_request(tmp_path / "stayed", line, move=False)
-    assert moved == stayed
-    assert len(moved["input"]) > 3
-
-
-async def second_request(top: Path, line: str, *, move: bool) -> dict[str, Any]:
-    """The body of the second turn's model request, with what is fresh in every run named away."""
-    top.mkdir()
-    async with AppLab(top, "stdio", extra=line) as lab:
-        client = await lab.connect()
-        thread_id = await lab.start_thread(client)
-        lab.provider.script(reply("first answer"), reply("second answer"))
-        await lab.run_turn(client, thread_id, "first question")
-        if move:
-            await client.close()
-            config = (lab.home / "config.toml").read_text()
-            lab.home = top / "other-home"
-            lab.home.mkdir()
-            (lab.home / "config.toml").write_text(config)
-            client = await lab.connect()
-            await client.request("thread/resume", {"threadId": thread_id})
-        await lab.run_turn(client, thread_id, "second question")
-        assert not list(lab.home.rglob("rollout-*"))
-        return told_alike(lab.provider.requests[-1].body, str(top))
-
-
-def told_alike(body: dict[str, Any], top: str) -> dict[str, Any]:
-    """The body with fresh ids numbered in the order they come, and times left out."""
-    text = json.dumps(body, sort_keys=True).replace(top, "TOP")
-    seen: dict[str, str] = {}
-    text = ID.sub(lambda found: seen.setdefault(found[0], f"id-{len(seen)}"), text)
-    return json.loads(MOMENT.sub("MOMENT", text))
