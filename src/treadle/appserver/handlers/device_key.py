@@ -3,7 +3,7 @@
 import msgspec
 
 from treadle.appserver.context import Context
-from treadle.engine.services.device_keys import DeviceKey, Signature
+from treadle.domain.device_keys import DeviceKey, Signature
 from treadle.wire.protocol import device_keys as proto
 
 

@@ -13,13 +13,9 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from treadle.domain.device_keys import DeviceKey, Signature
 from treadle.engine.services.errors import Refused
 
-ALGORITHM = "ecdsa_p256_sha256"
-PROTECTION = "os_protected_nonextractable"
-"""The protocol's only class below hardware; here the operating system's file permissions."""
 DOMAIN = "codex-device-key-sign-payload/v1"
 """Wraps every signed payload, so that a signature is good for nothing else."""
 
@@ -29,23 +25,6 @@ _MALFORMED_ID = (
     "invalid device key payload: keyId must be dk_hse_, dk_tpm_, or dk_osn_ "
     "followed by unpadded base64url-encoded 32 bytes"
 )
-
-
-class DeviceKey(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
-    """The public side of a key."""
-
-    key_id: str
-    public_key_spki_der_base64: str
-    algorithm: str = ALGORITHM
-    protection_class: str = PROTECTION
-
-
-class Signature(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
-    """A signature and exactly what it signs."""
-
-    signature_der_base64: str
-    signed_payload_base64: str
-    algorithm: str = ALGORITHM
 
 
 class DeviceKeys:

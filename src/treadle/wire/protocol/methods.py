@@ -6,6 +6,7 @@ it answers that it is not supported. Lanes follow the references' measured scope
 `turn/interrupt`, which has none: what must interrupt may not wait behind what it interrupts.
 """
 
+from treadle.domain.device_keys import DeviceKey, Signature
 from treadle.wire.protocol import (
     device_keys,
     initialize,
@@ -339,14 +340,21 @@ _OFFERED = (
     MethodSpec(
         name="device/key/create",
         params=device_keys.DeviceKeyCreateParams,
+        result=DeviceKey,
         lane=_DEVICE_KEYS,
     ),
     MethodSpec(
         name="device/key/public",
         params=device_keys.DeviceKeyPublicParams,
+        result=DeviceKey,
         lane=_DEVICE_KEYS,
     ),
-    MethodSpec(name="device/key/sign", params=device_keys.DeviceKeySignParams, lane=_DEVICE_KEYS),
+    MethodSpec(
+        name="device/key/sign",
+        params=device_keys.DeviceKeySignParams,
+        result=Signature,
+        lane=_DEVICE_KEYS,
+    ),
     MethodSpec(
         name="account/read",
         params=settings.AccountReadParams,
