@@ -5,7 +5,7 @@ they came in, so that they are echoed exactly. Knows no method. What cannot be p
 references answer nothing to it, neither do we (protocol 0.129.0, 0.169.0).
 """
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -83,8 +83,9 @@ def decode(frame: bytes) -> Message | None:
         return None
     if bytes(envelope.error):
         error: Any = _json.decode(envelope.error)
-        shaped: dict[str, Any] = error if isinstance(error, dict) else {"message": str(error)}
-        return Response(raw_id, None, shaped)
+        if isinstance(error, dict):
+            return Response(raw_id, None, cast("dict[str, Any]", error))
+        return Response(raw_id, None, {"message": str(error)})
     result = bytes(envelope.result)
     return Response(raw_id, result, None) if result else None
 
