@@ -206,3 +206,17 @@ async def test_input_is_refused_while_a_compaction_runs(tmp_path: Path):
             await client.request("thread/compact/start", {"threadId": thread_id})
         gate.set()
         assert (await client.until("turn/completed"))["turn"]["status"] == "completed"
+
+
+async def test_instructions_past_the_limit_do_not_keep_turns_from_running(tmp_path: Path):
+    async with AppLab(tmp_path, "memory", extra=LIMIT) as lab:
+        (lab.work / "AGENTS.md").write_text("mind the gap " * 2_400)
+        client = await lab.connect()
+        thread_id = await lab.start_thread(client)
+        lab.provider.script(reply("a", input_tokens=9000), reply("THE GIST"), reply("b"))
+        await lab.run_turn(client, thread_id, "one")
+        client.heard.clear()
+        assert (await lab.run_turn(client, thread_id, "two"))["status"] == "completed"
+        told = [e.params["message"] for e in client.heard if e.method == "warning"]
+        assert any("could not be made smaller" in text for text in told)
+        assert "a" in sent_texts(lab, -1)

@@ -31,6 +31,10 @@ OVERFLOW = "contextWindowExceeded"
 _CUT_BUDGET_TOKENS = 60_000
 _DEFAULT_WINDOW_TOKENS = 128_000
 
+_NO_GAIN = (
+    "The context could not be made smaller. Start a new thread, or shorten the instructions that "
+    "every request begins with."
+)
 _CUT_WARNING = (
     "The conversation could not be summarised to make room, so its older part was left out. "
     "Start a new thread if the agent lost what it needs."
@@ -45,8 +49,11 @@ class Compactor:
         self._turn_id = turn_id
         self._report = report
 
-    async def compact(self) -> None:
+    async def compact(self, *, automatic: bool = False) -> None:
         """Replace the context by a smaller one, and show it as an item.
+
+        Where nothing smaller can be made, an `automatic` compaction warns and lets the turn go on:
+        the limit may be the user's own, and the model may take the context all the same.
 
         Raises:
             ModelError: the model failed, or nothing smaller could be made; the context is as it
@@ -63,6 +70,10 @@ class Compactor:
         if replacement is None:
             window = thread.traits.context_window or _DEFAULT_WINDOW_TOKENS
             replacement = compaction.cut(opening, history, min(window // 2, _CUT_BUDGET_TOKENS))
+            if replacement is None and automatic:
+                report.warned(_NO_GAIN)
+                thread.context_tokens = 0
+                return
             if replacement is None:
                 raise _no_gain()
             report.warned(_CUT_WARNING)
@@ -124,8 +135,7 @@ def _no_summary() -> ModelError:
 
 def _no_gain() -> ModelError:
     return ModelError(
-        "The context could not be made smaller. Start a new thread, or shorten the instructions "
-        "that every request begins with.",
+        _NO_GAIN,
         info=OVERFLOW,
         kind=FailureKind.PROVIDER_CONTEXT_EXCEEDED,
     )

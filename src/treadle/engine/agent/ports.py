@@ -45,7 +45,7 @@ class Tools(Protocol):
         ...
 
     async def ready(self) -> None:
-        """Wait, within limits, for tools that are on their way; awaited before a turn's requests."""
+        """Wait, within limits, for tools on their way; awaited before a turn's requests."""
         ...
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutput:

@@ -99,13 +99,13 @@ class TurnLoop:
         """Converse until the turn is over."""
         await self._thread.tools.ready()
         if self._compacts_first:
-            await self._compactor.compact()
+            await self._compactor.compact(automatic=True)
             tell_surroundings(self._thread, self._report, self._state.turn_id)
             self._take_first()
             self._take_waiting()
         while await self._exchange() == "sample":
             if self._thread.is_full:
-                await self._compactor.compact()
+                await self._compactor.compact(automatic=True)
             self._take_waiting()
             await self._thread.log.flush()
 
