@@ -77,6 +77,11 @@ class SpecialTurns:
     ) -> StartedReview:
         """Start a review on a fork of a thread; raises as `review` and `Forks.fork` do."""
         source = self._turns.loaded(thread_id)
+        if source.ephemeral or not source.log.materialized:
+            raise Refused(
+                "cannot start a detached review: the thread has nothing stored to fork from; "
+                "review inline, or run a turn first"
+            )
         # A blank target is refused before anything is made for it.
         await make_order(target, source.agent.settings.cwd, source.agent.env)
         fork = ForkRequest(thread_id=thread_id, overrides=Overrides(), client=client)
