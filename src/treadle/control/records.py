@@ -200,11 +200,15 @@ class Command(Body):
     closed_at: str | None
 
 
+def _empty_object() -> msgspec.Raw:
+    return msgspec.Raw(b"{}")
+
+
 class NewEvent(Body):
     """One event as a runner sends it."""
 
     type: str
-    payload: msgspec.Raw = msgspec.Raw(b"{}")
+    payload: msgspec.Raw = msgspec.field(default_factory=_empty_object)
     at: str | None = None
     command_id: str | None = None
 

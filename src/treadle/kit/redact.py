@@ -17,19 +17,29 @@ MARK = "[redacted]"
 MIN_SECRET_CHARS = 6
 """Shorter values are ignored: they would blank out ordinary words."""
 
+# A shape may begin where a word does, and right after an escape of JSON text inside JSON text.
 _TOKEN_SHAPES = re.compile(
     r"""
-      \bsk-[A-Za-z0-9_-]{20,}
-    | \bgh[pousr]_[A-Za-z0-9]{30,}
-    | \bgithub_pat_[A-Za-z0-9_]{30,}
-    | \bxox[abprs]-[A-Za-z0-9-]{10,}
-    | \bAKIA[0-9A-Z]{16}\b
-    | \btdl_[A-Za-z0-9]+_[A-Za-z0-9_-]{16,}
-    | \beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}
+    (?: \b | (?<=\\[bfnrt]) )
+    (?: sk-[A-Za-z0-9_-]{20,}
+      | gh[pousr]_[A-Za-z0-9]{30,}
+      | github_pat_[A-Za-z0-9_]{30,}
+      | xox[abprs]-[A-Za-z0-9-]{10,}
+      | AKIA[0-9A-Z]{16}\b
+      | tdl_[A-Za-z0-9_-]{18,}
+      | eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}
+    )
     | (?<=[Bb]earer\ )[A-Za-z0-9._~+/=-]{20,}
     """,
     re.VERBOSE,
 )
+# Without one of these no shape is there: much cheaper to look for than the shapes themselves.
+_SHAPE_HINTS = (
+    *("sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
+    *("xox", "AKIA", "tdl_", "eyJ", "earer "),
+)
+# Escapes that hide an ASCII letter or a slash in JSON text.
+_HIDING_ESCAPES = ("\\u00", "\\/")
 
 
 class Redactor:
@@ -54,7 +64,15 @@ class Redactor:
         """`text` without secrets."""
         if self._exact is not None:
             text = self._exact.sub(MARK, text)
-        return self._shapes.sub(MARK, text) if self._shapes is not None else text
+        return self._blank_shapes(text)
+
+    def suspects(self, encoded: str) -> bool:
+        """Whether JSON text may hold what `value` would redact; False is certain."""
+        if any(escape in encoded for escape in _HIDING_ESCAPES):
+            return True
+        if self._shapes is not None and any(hint in encoded for hint in _SHAPE_HINTS):
+            return True
+        return self._exact is not None and self._exact.search(encoded) is not None
 
     def value(self, value: Any) -> Any:
         """A JSON value with every text in it redacted, keys too."""
@@ -87,7 +105,12 @@ class Redactor:
                 hold = self._hold_from(text, position)
         done.append(text[position:hold])
         safe = "".join(done)
-        return self._shapes.sub(MARK, safe) if self._shapes is not None else safe, text[hold:]
+        return self._blank_shapes(safe), text[hold:]
+
+    def _blank_shapes(self, text: str) -> str:
+        if self._shapes is None or not any(hint in text for hint in _SHAPE_HINTS):
+            return text
+        return self._shapes.sub(MARK, text)
 
     def _hold_from(self, text: str, start: int) -> int:
         """The earliest place from which `text` may be the beginning of a secret."""

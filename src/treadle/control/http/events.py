@@ -19,6 +19,7 @@ from treadle.control.http.exchange import (
     while_connected,
     whole,
 )
+from treadle.control.http.metrics import Place
 from treadle.control.records import MAX_EVENTS_PER_APPEND, AppendRequest
 
 DEFAULT_PAGE = 100
@@ -66,17 +67,25 @@ async def stream_events(request: Request) -> Response:
 
 
 async def _frames(desk: Desk, run_id: str, after_seq: int) -> AsyncIterator[bytes]:
+    """The frames of one subscriber, which is counted while it is there."""
+    with desk.metrics.follow(run_id, after_seq) as place:
+        async for frame in _follow(desk, place):
+            yield frame
+
+
+async def _follow(desk: Desk, place: Place) -> AsyncIterator[bytes]:
     """Events as frames until the run ends; ends without `end` when the manager stops."""
+    run_id = place.run_id
     yield b"retry: 200\n\n"
     while not desk.log.closed:
-        page = await desk.log.events(run_id, after_seq, MAX_PAGE, COMMENT_SECONDS)
+        page = await desk.log.events(run_id, place.after_seq, MAX_PAGE, COMMENT_SECONDS)
         if page.items:
-            after_seq = page.items[-1].seq
             yield b"".join(
                 b"id: %d\ndata: %s\n\n" % (event.seq, msgspec.json.encode(event))
                 for event in page.items
             )
-        if page.terminal and after_seq >= page.last_seq:
+            place.after_seq = page.items[-1].seq
+        if page.terminal and place.after_seq >= page.last_seq:
             run = await desk.repository.read_run(run_id)
             end = {"status": run.status, "terminalStatus": run.terminal_status}
             yield b"event: end\ndata: %s\n\n" % msgspec.json.encode(end)

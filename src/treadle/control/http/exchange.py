@@ -17,7 +17,12 @@ from treadle.control.db.repository import Repository, RequestKey
 from treadle.control.events import RunLog
 from treadle.control.faults import ControlFault, InvalidRequest
 from treadle.control.http.auth import Gate
+from treadle.control.http.ingress import redact_body, refuse_redacted
+from treadle.control.http.metrics import Metrics
 from treadle.control.http.problems import HttpFault, invalid_body, problem_of
+from treadle.control.http.watchdog import LoopWatch
+from treadle.kit.clock import Clock
+from treadle.kit.redact import Redactor
 from treadle.kit.tasks import TaskScope
 
 T = TypeVar("T")
@@ -35,6 +40,10 @@ class Desk:
     log: RunLog
     gate: Gate
     started_at: str
+    clock: Clock
+    metrics: Metrics
+    watch: LoopWatch
+    redactor: Redactor
 
     @property
     def repository(self) -> Repository:
@@ -74,7 +83,7 @@ def for_runner(handler: Callable[[Request, str], Awaitable[Response]]) -> Handle
 
 
 async def read_body(request: Request, shape: type[T]) -> T:
-    """Decode a JSON body; an empty one counts as `{}`.
+    """Decode a JSON body without the tokens in it; an empty one counts as `{}`.
 
     Raises:
         HttpFault: the body is larger than `MAX_BODY_BYTES`.
@@ -92,8 +101,9 @@ async def read_body(request: Request, shape: type[T]) -> T:
                 limitBytes=MAX_BODY_BYTES,
             )
         chunks.append(chunk)
+    body = redact_body(b"".join(chunks) or b"{}", desk_of(request).redactor)
     try:
-        return msgspec.json.decode(b"".join(chunks) or b"{}", type=shape)
+        return msgspec.json.decode(body, type=shape)
     except msgspec.MsgspecError as error:
         raise invalid_body(error) from error
     except UnicodeDecodeError as error:
@@ -107,6 +117,7 @@ def request_key(request: Request, body_key: str | None, shape: object) -> Reques
     key = body_key or request.headers.get("idempotency-key")
     if not key:
         return None
+    refuse_redacted(desk_of(request).redactor.text(key), "$.idempotencyKey")
     if len(key) > MAX_KEY_CHARACTERS:
         raise InvalidRequest(
             f"An idempotency key has at most {MAX_KEY_CHARACTERS} characters.", "$.idempotencyKey"

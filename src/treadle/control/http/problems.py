@@ -27,6 +27,7 @@ from treadle.control.faults import (
     RunEnded,
     Stopping,
 )
+from treadle.control.http.ingress import SHAPES
 from treadle.kit.mint import new_id
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def problem(status: int, code: str, detail: str, **members: Any) -> Response:
         "type": "about:blank",
         "title": _TITLES.get(status, "Error"),
         "status": status,
-        "detail": detail,
+        "detail": SHAPES.text(detail),
         "code": code,
         **members,
     }

@@ -15,6 +15,7 @@ from treadle.control.http.exchange import (
     read_body,
     while_connected,
 )
+from treadle.control.http.ingress import refuse_redacted
 from treadle.control.records import (
     DEFAULT_LEASE_MS,
     ClaimList,
@@ -34,6 +35,7 @@ async def register_runner(request: Request) -> Response:
     body = await read_body(request, RegisterRequest)
     if body.id is not None and not 1 <= len(body.id) <= 200:
         raise InvalidRequest("A runner's id has 1 to 200 characters.", "$.id")
+    refuse_redacted(body.id or "", "$.id")
     return answer(await desk_of(request).repository.register_runner(body), 201)
 
 

@@ -20,9 +20,22 @@ from treadle.control.controller import sweep_leases
 from treadle.control.db.open import open_database
 from treadle.control.db.repository import Repository
 from treadle.control.events import Bells, RunLog
-from treadle.control.http import commands, events, health, runners, runs
+from treadle.control.http import (
+    commands,
+    console,
+    events,
+    health,
+    openapi,
+    runners,
+    runs,
+    scrape,
+)
 from treadle.control.http.auth import LOOPBACK_NAMES, AuthMode, Gate
 from treadle.control.http.exchange import Desk, closed_door
+from treadle.control.http.ingress import make_redactor
+from treadle.control.http.metered import MeteredRepository
+from treadle.control.http.metrics import Metrics
+from treadle.control.http.watchdog import LoopWatch
 from treadle.kit.clock import Clock, SystemClock, iso_millis
 from treadle.kit.deadlines import finish
 from treadle.kit.tasks import TaskScope
@@ -124,9 +137,9 @@ async def serve(options: ManagerOptions, clock: Clock | None = None) -> RunningM
     except BaseException:
         listener.close()
         raise
-    log = RunLog(repository, bells, clock)
-    gate = Gate(options.auth, options.token)
-    app = make_app(Desk(log, gate, iso_millis(clock.now())))
+    desk = _make_desk(options, repository, bells, clock)
+    log = desk.log
+    app = make_app(desk)
     config = uvicorn.Config(
         app,
         loop="none",
@@ -142,8 +155,10 @@ async def serve(options: ManagerOptions, clock: Clock | None = None) -> RunningM
     scope = TaskScope("manager")
     serving = scope.start(server.serve(sockets=[listener]), "http")
     starting = scope.start(server.listening.wait(), "listening")
-    sweeping = scope.start(sweep_leases(repository), "sweep")
-    serving.add_done_callback(lambda _: sweeping.cancel())
+    sweeping = scope.start(sweep_leases(log.repository), "sweep")
+    watching = scope.start(desk.watch.run(), "watch")
+    for loop in (sweeping, watching):
+        serving.add_done_callback(lambda _, loop=loop: loop.cancel())
     await asyncio.wait({serving, starting}, return_when=asyncio.FIRST_COMPLETED)
     if not server.started:
         await scope.close()
@@ -152,6 +167,19 @@ async def serve(options: ManagerOptions, clock: Clock | None = None) -> RunningM
     host, port = listener.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
     return RunningManager(f"http://{name}:{port}", log, server, scope)
+
+
+def _make_desk(options: ManagerOptions, repository: Repository, bells: Bells, clock: Clock) -> Desk:
+    metrics = Metrics(clock)
+    return Desk(
+        log=RunLog(MeteredRepository(repository, metrics, clock), bells, clock),
+        gate=Gate(options.auth, options.token),
+        started_at=iso_millis(clock.now()),
+        clock=clock,
+        metrics=metrics,
+        watch=LoopWatch(clock),
+        redactor=make_redactor(options.token),
+    )
 
 
 def make_app(desk: Desk) -> Starlette:
@@ -163,6 +191,9 @@ def make_app(desk: Desk) -> Starlette:
             *events.ROUTES,
             *runners.ROUTES,
             *health.ROUTES,
+            *scrape.ROUTES,
+            *openapi.ROUTES,
+            *console.ROUTES,
         ],
         exception_handlers={HTTPException: closed_door},
     )

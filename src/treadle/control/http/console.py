@@ -1,0 +1,59 @@
+"""Serves the web console: three static files, without a build step and without other origins.
+
+The files hold nothing secret, so no token is asked for them; the page asks for one and sends it
+with every call. Knows nothing of runs: the page uses the public API like any client.
+"""
+
+from functools import cache
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from treadle.control.http.problems import HttpFault, problem_of
+
+FOLDER = Path(__file__).parents[1] / "console"
+FILES = {
+    "": ("index.html", "text/html; charset=utf-8"),
+    "console.js": ("console.js", "text/javascript; charset=utf-8"),
+    "console.css": ("console.css", "text/css; charset=utf-8"),
+}
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+
+
+async def show_file(request: Request) -> Response:
+    """`GET /console/{name}`."""
+    known = FILES.get(request.path_params.get("name", ""))
+    if known is None:
+        return problem_of(HttpFault(404, "not-found", "The console has no such file."))
+    name, media_type = known
+    return Response(_read(name), 200, HEADERS, media_type)
+
+
+async def redirect(request: Request) -> Response:
+    """`GET /console`: the page's own address ends with a slash."""
+    del request
+    return RedirectResponse("/console/", 308)
+
+
+@cache
+def _read(name: str) -> bytes:
+    return (FOLDER / name).read_bytes()
+
+
+ROUTES = [
+    Route("/console", redirect, methods=["GET"]),
+    Route("/console/", show_file, methods=["GET"]),
+    Route("/console/{name}", show_file, methods=["GET"]),
+]

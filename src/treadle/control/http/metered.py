@@ -1,0 +1,158 @@
+"""A repository that is measured: every call goes through, its time and outcome are counted.
+
+Changes nothing that a caller can see. Knows what is counted, not how it is shown.
+"""
+
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from treadle.control.db.repository import (
+    Claimant,
+    Progress,
+    Repository,
+    RequestKey,
+    RunQuery,
+    StoredAnswer,
+)
+from treadle.control.faults import Fenced
+from treadle.control.http.metrics import Metrics
+from treadle.control.records import (
+    AppendAnswer,
+    AppendRequest,
+    Claim,
+    Command,
+    CommandPage,
+    CommandRequest,
+    EventPage,
+    HeartbeatAnswer,
+    HeartbeatRequest,
+    RegisterRequest,
+    Registration,
+    ReleaseAnswer,
+    ReleaseRequest,
+    ResultEnvelope,
+    Run,
+    RunSpec,
+)
+from treadle.kit.clock import Clock
+
+T = TypeVar("T")
+
+
+class MeteredRepository:
+    """Keeps the promises of the repository inside."""
+
+    def __init__(self, inner: Repository, metrics: Metrics, clock: Clock) -> None:
+        """Measure `inner` with `clock` into `metrics`."""
+        self._inner = inner
+        self._metrics = metrics
+        self._clock = clock
+
+    async def _timed(self, operation: str, call: Awaitable[T]) -> T:
+        started = self._clock.monotonic()
+        try:
+            return await call
+        except Fenced:
+            self._metrics.fenced_writes.labels(operation).inc()
+            raise
+        finally:
+            seconds = self._clock.monotonic() - started
+            self._metrics.database_seconds.labels(operation).observe(seconds)
+
+    @property
+    def schema_version(self) -> int:
+        """See Repository."""
+        return self._inner.schema_version
+
+    async def create_run(self, spec: RunSpec, key: RequestKey | None) -> StoredAnswer:
+        """See Repository."""
+        return await self._timed("create-run", self._inner.create_run(spec, key))
+
+    async def read_run(self, run_id: str) -> Run:
+        """See Repository."""
+        return await self._timed("read", self._inner.read_run(run_id))
+
+    async def list_runs(self, query: RunQuery) -> list[Run]:
+        """See Repository."""
+        return await self._timed("list", self._inner.list_runs(query))
+
+    async def create_command(
+        self, run_id: str, request: CommandRequest, payload: bytes, key: RequestKey | None
+    ) -> StoredAnswer:
+        """See Repository."""
+        call = self._inner.create_command(run_id, request, payload, key)
+        return await self._timed("create-command", call)
+
+    async def read_command(self, run_id: str, command_id: str) -> Command:
+        """See Repository."""
+        return await self._timed("read", self._inner.read_command(run_id, command_id))
+
+    async def list_commands(self, run_id: str, after_seq: int, limit: int) -> CommandPage:
+        """See Repository."""
+        return await self._timed("list", self._inner.list_commands(run_id, after_seq, limit))
+
+    async def read_result(self, run_id: str, command_id: str | None) -> ResultEnvelope:
+        """See Repository."""
+        return await self._timed("read", self._inner.read_result(run_id, command_id))
+
+    async def read_events(self, run_id: str, after_seq: int, limit: int) -> EventPage:
+        """See Repository."""
+        return await self._timed("events", self._inner.read_events(run_id, after_seq, limit))
+
+    async def read_progress(self, run_id: str) -> Progress:
+        """See Repository."""
+        return await self._timed("read", self._inner.read_progress(run_id))
+
+    async def register_runner(self, request: RegisterRequest) -> Registration:
+        """See Repository."""
+        return await self._timed("register", self._inner.register_runner(request))
+
+    async def claim(self, run_id: str, claimant: Claimant) -> Claim:
+        """See Repository."""
+        claim = await self._timed("claim", self._inner.claim(run_id, claimant))
+        self._metrics.count_claims([claim])
+        return claim
+
+    async def claim_waiting(
+        self, claimant: Claimant, backend_profile: str | None, limit: int
+    ) -> list[Claim]:
+        """See Repository."""
+        call = self._inner.claim_waiting(claimant, backend_profile, limit)
+        claims = await self._timed("claim", call)
+        self._metrics.count_claims(claims)
+        return claims
+
+    async def append(self, run_id: str, token: str, request: AppendRequest) -> AppendAnswer:
+        """See Repository."""
+        answer = await self._timed("append", self._inner.append(run_id, token, request))
+        if not answer.duplicate:
+            self._metrics.append_events.observe(len(request.events))
+            self._metrics.count_events(request.events)
+        return answer
+
+    async def heartbeat(
+        self, runner_id: str, token: str, request: HeartbeatRequest
+    ) -> HeartbeatAnswer:
+        """See Repository."""
+        call = self._inner.heartbeat(runner_id, token, request)
+        answer = await self._timed("heartbeat", call)
+        self._metrics.lost_runs.inc(len(answer.lost))
+        return answer
+
+    async def release(self, run_id: str, token: str, request: ReleaseRequest) -> ReleaseAnswer:
+        """See Repository."""
+        return await self._timed("release", self._inner.release(run_id, token, request))
+
+    async def lapse_leases(self, limit: int) -> int:
+        """See Repository."""
+        count = await self._timed("sweep", self._inner.lapse_leases(limit))
+        self._metrics.lease_expirations.inc(count)
+        return count
+
+    async def verify_run(self, run_id: str) -> list[str]:
+        """See Repository."""
+        return await self._timed("verify", self._inner.verify_run(run_id))
+
+    async def close(self) -> None:
+        """See Repository."""
+        await self._inner.close()
