@@ -208,10 +208,10 @@ function showFacts(facts) {
 function showResult(result) {
   const parts = [];
   if (result.failureKind) {
-    parts.push(element("p", `${result.failureKind}: ${result.failureMessage || ""}`, "bad"));
+    parts.push(element("p", [result.failureKind, result.failureMessage].filter(Boolean).join(": "), "bad"));
     if (result.failure) parts.push(element("p", result.failure.remedy));
   }
-  parts.push(element("pre", result.reply || (result.completed ? "(no reply)" : "No reply yet.")));
+  parts.push(element("pre", result.reply || (ENDED.has(result.status) ? "(no reply)" : "No reply yet.")));
   if (result.usage && result.usage.totalTokens) {
     parts.push(element("p", `${result.usage.totalTokens} tokens`));
   }
