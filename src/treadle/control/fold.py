@@ -309,6 +309,8 @@ def _run_terminal(run_id: str, fold: RunFold, event: LogEvent) -> list[CommandCh
     elif kind is None:
         kind = fold.closed_kind or FailureKind.BACKEND_UNKNOWN
         message = message or fold.closed_message
+    elif kind == fold.closed_kind:
+        message = message or fold.closed_message
     changes: list[CommandChange] = []
     for command in list(fold.open.values()):
         state, outcome = _end_with_run(command, status, kind, message)

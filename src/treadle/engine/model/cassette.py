@@ -186,11 +186,18 @@ class CassettePlayer:
                 f"{number}; record it again"
             )
         exchange = self._exchanges[self._played]
-        if exchange.request != asked:
+        if not _matches(exchange.request, asked):
             difference = _difference(exchange.request, asked)
             raise _unplayable(f"request {number} differs from {self._path.name}:\n{difference}")
         self._played = number
         return exchange
+
+
+def _matches(recorded: dict[str, Any], asked: dict[str, Any]) -> bool:
+    """Whether a request is the recorded one; tools that came later do not make it another."""
+    offered: set[str] = set(asked.get("tools") or ())
+    known: set[str] = set(recorded.get("tools") or ())
+    return known <= offered and {**recorded, "tools": None} == {**asked, "tools": None}
 
 
 # -------------------------------------------------------------------- lines of a cassette

@@ -444,6 +444,10 @@ class Threads:
     async def _close(self, thread: LoadedThread, *, announce: bool) -> None:
         """Take a thread out of memory; whoever resumes it meanwhile waits for the end of this."""
         thread_id = thread.thread_id
+        if thread_id in self._closing:
+            # An unload and a shutdown meet: the second one waits for the first one's end.
+            await self._closed(thread_id)
+            return
         done = self._closing[thread_id] = asyncio.Event()
         thread.closing = True
         try:
