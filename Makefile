@@ -47,6 +47,7 @@ check: setup $(STAMPS)/dev
 	$(BIN)/ruff check src tests
 	$(BIN)/ruff format --check src tests
 	$(BIN)/pyright
+	$(BIN)/pyright -p tests
 	$(BIN)/lint-imports
 
 # Drives third-party clients against our server; installs them into an environment of their own.

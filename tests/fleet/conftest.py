@@ -12,7 +12,8 @@ from treadle.runner.manager_client import ManagerClient
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the runner's contract on each kind of database; the other tests on a file."""
-    if str(metafunc.module and metafunc.module.__name__).endswith("test_seed_004") and "fleet" in metafunc.fixturenames:
+    named = str(metafunc.module and metafunc.module.__name__)
+    if named.endswith("test_seed_004") and "fleet" in metafunc.fixturenames:
         metafunc.parametrize("database_url", ["sqlite", "postgres"], indirect=True)
 
 

@@ -96,6 +96,4 @@ async def test_hardware_is_not_pretended_and_a_key_serves_its_owner_alone(tmp_pa
         policy = {"protectionPolicy": "allow_os_protected_nonextractable"}
         key = await server.request("device/key/create", {**asked, **policy})
         with pytest.raises(RpcError, match="bound to another accountUserId"):
-            await server.request(
-                "device/key/sign", {"keyId": key["keyId"], "payload": CONNECTION}
-            )
+            await server.request("device/key/sign", {"keyId": key["keyId"], "payload": CONNECTION})

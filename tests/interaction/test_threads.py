@@ -246,7 +246,7 @@ async def test_a_thread_that_another_process_writes_is_not_taken_over(tmp_path: 
 async def test_a_path_without_a_log_is_named(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect(experimental=True)
-        with pytest.raises(RpcError, match="no rollout found .*/a.jsonl") as raised:
+        with pytest.raises(RpcError, match=r"no rollout found .*/a\.jsonl") as raised:
             await client.request("thread/resume", {**by_id(NOBODY), "path": "/a.jsonl"})
         assert raised.value.code == INVALID_REQUEST
 
