@@ -28,14 +28,14 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run a sub-command; the exit code."""
-    from treadle import __version__
+    from treadle.kit.version import VERSION
 
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
         return 0
     name, rest = arguments[0], arguments[1:]
     if name in ("-V", "--version"):
-        print(f"treadle {__version__}")
+        print(f"treadle {VERSION}")
         return 0
     if name not in COMMANDS:
         print(f"treadle: there is no command {name!r}\n\n{_help()}", file=sys.stderr)
