@@ -13,6 +13,7 @@ from treadle.appserver.dispatch import Dispatch, Handler
 from treadle.appserver.greeting import Greeting
 from treadle.appserver.handlers import (
     device_key,
+    files,
     initialize,
     mcp,
     settings,
@@ -91,6 +92,15 @@ HANDLERS: Mapping[str, Handler] = {
     "mcpServer/resource/read": mcp.read_resource,
     "model/list": settings.list_models,
     "account/read": settings.read_account,
+    "fs/readFile": files.read_file,
+    "fs/writeFile": files.write_file,
+    "fs/createDirectory": files.create_directory,
+    "fs/getMetadata": files.get_metadata,
+    "fs/readDirectory": files.read_directory,
+    "fs/remove": files.remove,
+    "fs/copy": files.copy,
+    "fs/watch": files.watch,
+    "fs/unwatch": files.unwatch,
     "device/key/create": device_key.create,
     "device/key/public": device_key.public,
     "device/key/sign": device_key.sign,
@@ -149,6 +159,7 @@ class AppServer:
         finally:
             session.gate.close()
             await session.scope.close(1.0)
+            await session.let_go()
             if last:
                 await self.shutdown()
             self._services.subscriptions.remove(session)

@@ -9,6 +9,7 @@ it answers that it is not supported. Lanes follow the references' measured scope
 from treadle.domain.device_keys import DeviceKey, Signature
 from treadle.wire.protocol import (
     device_keys,
+    files,
     initialize,
     mcp,
     settings,
@@ -26,6 +27,7 @@ _CONFIG_READ = Lane("config", access="shared")
 _CONFIG = Lane("config")
 _ACCOUNT = Lane("account")
 _DEVICE_KEYS = Lane("device-keys")
+_WATCH = Lane("fswatch", "watch_id", per_connection=True)
 
 _OFFERED = (
     MethodSpec(
@@ -337,6 +339,15 @@ _OFFERED = (
         result=mcp.ResourceReadResult,
     ),
     MethodSpec(name="model/list", params=settings.ModelListParams, result=settings.ModelListResult),
+    MethodSpec(name="fs/readFile", params=files.PathParams, result=files.FileContent),
+    MethodSpec(name="fs/writeFile", params=files.WriteFileParams, result=threads.Empty),
+    MethodSpec(name="fs/createDirectory", params=files.CreateDirectoryParams, result=threads.Empty),
+    MethodSpec(name="fs/getMetadata", params=files.PathParams, result=files.Metadata),
+    MethodSpec(name="fs/readDirectory", params=files.PathParams, result=files.Directory),
+    MethodSpec(name="fs/remove", params=files.RemoveParams, result=threads.Empty),
+    MethodSpec(name="fs/copy", params=files.CopyParams, result=threads.Empty),
+    MethodSpec(name="fs/watch", params=files.WatchParams, result=files.WatchResult, lane=_WATCH),
+    MethodSpec(name="fs/unwatch", params=files.UnwatchParams, result=threads.Empty, lane=_WATCH),
     MethodSpec(
         name="device/key/create",
         params=device_keys.DeviceKeyCreateParams,
@@ -372,9 +383,8 @@ _NOT_OFFERED = """
     command/exec command/exec/resize command/exec/terminate command/exec/write
     experimentalFeature/enablement/set experimentalFeature/list externalAgentConfig/detect
     externalAgentConfig/import externalAgentConfig/import/readHistories
-    externalAgentConfig/import/recordHistory feedback/save feedback/upload fs/copy
-    fs/createDirectory fs/getMetadata fs/readDirectory fs/readFile fs/remove fs/unwatch fs/watch
-    fs/writeFile fuzzyFileSearch getAuthStatus getConversationSummary gitDiffToRemote hooks/list
+    externalAgentConfig/import/recordHistory feedback/save feedback/upload
+    fuzzyFileSearch getAuthStatus getConversationSummary gitDiffToRemote hooks/list
     marketplace/add marketplace/remove marketplace/upgrade mcpServer/oauth/login
     modelProvider/capabilities/read modelProvider/config/write modelProvider/list
     permissionProfile/list plugin/install plugin/installed plugin/list plugin/read
