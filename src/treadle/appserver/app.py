@@ -12,6 +12,7 @@ from treadle.appserver.context import Services
 from treadle.appserver.dispatch import Dispatch, Handler
 from treadle.appserver.greeting import Greeting
 from treadle.appserver.handlers import (
+    commands,
     device_key,
     files,
     initialize,
@@ -101,6 +102,10 @@ HANDLERS: Mapping[str, Handler] = {
     "fs/copy": files.copy,
     "fs/watch": files.watch,
     "fs/unwatch": files.unwatch,
+    "command/exec": commands.execute,
+    "command/exec/write": commands.write,
+    "command/exec/terminate": commands.terminate,
+    "command/exec/resize": commands.resize,
     "device/key/create": device_key.create,
     "device/key/public": device_key.public,
     "device/key/sign": device_key.sign,
@@ -155,6 +160,8 @@ class AppServer:
             initialize.tell_first(session, self._services)
         try:
             await peer.run(lambda message: self._dispatch.take(session, message))
+            # A command of hours would keep its request open: what is held ends with the input.
+            await session.let_go()
             await session.gate.drained(ANSWER_SECONDS)
         finally:
             session.gate.close()

@@ -87,6 +87,12 @@ class RunningCommand:
                 except OSError as error:
                     raise BrokenPipeError("the command takes no input") from error
 
+    def resize(self, rows: int, cols: int) -> None:
+        """Tell a command's terminal its size; nothing happens once the terminal is gone."""
+        if self._input_fd is not None:
+            size = struct.pack("HHHH", rows, cols, 0, 0)
+            fcntl.ioctl(self._input_fd, termios.TIOCSWINSZ, size)
+
     async def stop(self, grace_seconds: float = 0.5) -> None:
         """End the whole tree: TERM, a grace period, KILL. Idempotent."""
         await processes.stop_tree(self.pid, self._mark, self._ended, grace_seconds)
@@ -159,6 +165,7 @@ def start_command(
     env: Mapping[str, str],
     on_output: Callable[[bytes], None],
     terminal: bool = False,
+    size: tuple[int, int] = (24, 80),
 ) -> RunningCommand:
     """Start `argv` in a session of its own, tied to our life.
 
@@ -167,7 +174,8 @@ def start_command(
         cwd: its folder.
         env: its whole environment (the tree's mark is added).
         on_output: called on the event loop with each piece of output, both streams merged.
-        terminal: give it a terminal (80x24) for all three streams; otherwise input is empty.
+        terminal: give it a terminal for all three streams; otherwise input is empty.
+        size: rows and columns of the terminal.
 
     Raises:
         SpawnError: program or folder missing, or the system refused; the cause is the OSError.
@@ -176,7 +184,7 @@ def start_command(
     ours, theirs = os.openpty() if terminal else os.pipe()
     try:
         if terminal:
-            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
         process = subprocess.Popen(
             [*argv],
             cwd=cwd,

@@ -9,6 +9,7 @@ from typing import Any
 from treadle.appserver.app import AppServer
 from treadle.appserver.context import Services
 from treadle.appserver.subscriptions import Subscriptions
+from treadle.cli.wiring.command_host import ConfiguredHost
 from treadle.cli.wiring.config_service import StoreConfigService
 from treadle.cli.wiring.facts import server_facts
 from treadle.cli.wiring.late_planner import LatePlanner
@@ -98,6 +99,7 @@ def build_engine(
         config=StoreConfigService(config, []),
         subscriptions=Subscriptions(clock),
         device_keys=DeviceKeys(home / "device-keys"),
+        command_host=ConfiguredHost(config),
         facts=server_facts(home),
         installation_id=installation_id,
         host=os.uname().nodename or "localhost",

@@ -75,7 +75,7 @@ def command_environment(
         policy: what of it may be seen.
         identity: who the command runs for.
     """
-    env = _inherited(base, policy)
+    env = inherited(base, policy)
     env.update({name: value for name, value in _QUIET.items() if name not in policy.set})
     for prefix in ("CODEX", "TREADLE"):
         env[f"{prefix}_CI"] = "1"
@@ -86,7 +86,8 @@ def command_environment(
     return env
 
 
-def _inherited(base: Mapping[str, str], policy: ShellEnvironmentPolicy) -> dict[str, str]:
+def inherited(base: Mapping[str, str], policy: ShellEnvironmentPolicy) -> dict[str, str]:
+    """What `policy` lets through of `base`, and what it sets."""
     env: dict[str, str] = {}
     if policy.inherit == "all":
         env = dict(base)

@@ -8,6 +8,7 @@ it answers that it is not supported. Lanes follow the references' measured scope
 
 from treadle.domain.device_keys import DeviceKey, Signature
 from treadle.wire.protocol import (
+    commands,
     device_keys,
     files,
     initialize,
@@ -27,6 +28,7 @@ _CONFIG_READ = Lane("config", access="shared")
 _CONFIG = Lane("config")
 _ACCOUNT = Lane("account")
 _DEVICE_KEYS = Lane("device-keys")
+_EXEC = Lane("exec", "process_id", per_connection=True)
 _WATCH = Lane("fswatch", "watch_id", per_connection=True)
 
 _OFFERED = (
@@ -348,6 +350,28 @@ _OFFERED = (
     MethodSpec(name="fs/copy", params=files.CopyParams, result=threads.Empty),
     MethodSpec(name="fs/watch", params=files.WatchParams, result=files.WatchResult, lane=_WATCH),
     MethodSpec(name="fs/unwatch", params=files.UnwatchParams, result=threads.Empty, lane=_WATCH),
+    # No lane: its follow-ups come while it runs, and what kills it may not wait behind a write.
+    MethodSpec(
+        name="command/exec",
+        params=commands.CommandExecParams,
+        result=commands.CommandExecResult,
+        experimental_fields=(("permission_profile", "permissionProfile"),),
+    ),
+    MethodSpec(
+        name="command/exec/terminate", params=commands.CommandIdParams, result=threads.Empty
+    ),
+    MethodSpec(
+        name="command/exec/write",
+        params=commands.CommandWriteParams,
+        result=threads.Empty,
+        lane=_EXEC,
+    ),
+    MethodSpec(
+        name="command/exec/resize",
+        params=commands.CommandResizeParams,
+        result=threads.Empty,
+        lane=_EXEC,
+    ),
     MethodSpec(
         name="device/key/create",
         params=device_keys.DeviceKeyCreateParams,
@@ -380,7 +404,6 @@ _NOT_OFFERED = """
     account/login/cancel account/login/start account/logout account/rateLimitResetCredit/consume
     account/rateLimits/read account/securitySetup/read account/sendAddCreditsNudgeEmail
     account/usage/read account/workspaceMessages/read app/installed app/list app/read
-    command/exec command/exec/resize command/exec/terminate command/exec/write
     experimentalFeature/enablement/set experimentalFeature/list externalAgentConfig/detect
     externalAgentConfig/import externalAgentConfig/import/readHistories
     externalAgentConfig/import/recordHistory feedback/save feedback/upload
