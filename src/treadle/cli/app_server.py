@@ -5,6 +5,7 @@ greeting is loaded; that is why most imports here are inside functions.
 """
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -53,9 +54,16 @@ def run(arguments: list[str]) -> int:
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s"
     )
     environment = read_environment()
+    gc.disable()  # until the engine is loaded: see `_loaded`
     if arguments in _PLAIN:
         return asyncio.run(_serve_stdio(environment, None))
     return _run_with_options(arguments, environment)
+
+
+def _loaded() -> None:
+    """Everything is loaded: what is there now stays, and the collector need not look at it."""
+    gc.freeze()
+    gc.enable()
 
 
 def _run_with_options(arguments: list[str], environment: Environment) -> int:
@@ -89,6 +97,7 @@ async def _serve_sockets(
     except HomeMissing as error:
         print(f"treadle: {error}", file=sys.stderr)
         return 1
+    _loaded()
     return await serve_websocket(engine, listen, authenticator)
 
 
@@ -110,6 +119,7 @@ async def _serve_stdio(environment: Environment, config: "ConfigStore | None") -
     except HomeMissing as error:
         print(f"treadle: {error}", file=sys.stderr)
         return 1
+    _loaded()
     await engine.app.serve(continued, last=True, greeting=greeting)
     await engine.close()
     return 0

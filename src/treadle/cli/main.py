@@ -4,6 +4,7 @@ Each sub-command is a module with `run(arguments) -> exit code`; only the one th
 imported, so that `treadle app-server` starts fast.
 """
 
+import gc
 import importlib
 import sys
 
@@ -23,6 +24,8 @@ COMMANDS = {
 
 def main() -> None:
     """Entry point of the console script."""
+    # Loading modules makes no garbage; looking for some meanwhile takes a tenth of the start.
+    gc.disable()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -41,6 +44,7 @@ def run(arguments: list[str]) -> int:
         print(f"treadle: there is no command {name!r}\n\n{_help()}", file=sys.stderr)
         return 2
     module = importlib.import_module(COMMANDS[name][0])
+    gc.enable()
     try:
         return int(module.run(rest))
     except KeyboardInterrupt:
