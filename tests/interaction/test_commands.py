@@ -114,3 +114,38 @@ async def test_a_missing_program_and_senseless_parameters_are_refused(
     assert empty == (-32600, "command must not be empty")
     streaming = await refused(server, "command/exec", command=["true"], tty=True)
     assert "requires a client-supplied processId" in streaming[1]
+
+
+async def process_ended(server: InProcessServer, handle: str) -> Any:
+    async with asyncio.timeout(10):
+        while True:
+            event = await server.next_event()
+            assert isinstance(event, ServerNotification)
+            if event.method == "process/exited" and event.params["processHandle"] == handle:
+                return event.params
+
+
+async def test_a_process_tells_its_end_after_the_answer_to_its_start(
+    server: InProcessServer, tmp_path: Path
+) -> None:
+    script = "read l; printf got:$l; exit 2"
+    asked = {"command": ["sh", "-c", script], "cwd": str(tmp_path), "processHandle": "h"}
+    assert await server.request("process/spawn", {**asked, "streamStdin": True}) == {}
+    again = await refused(server, "process/spawn", **asked)
+    assert again == (-32600, 'duplicate active process handle: "h"')
+    line = base64.b64encode(b"one\n").decode()
+    await server.request("process/writeStdin", {"processHandle": "h", "deltaBase64": line})
+    ended = await process_ended(server, "h")
+    assert (ended["exitCode"], ended["stdout"], ended["stdoutCapReached"]) == (2, "got:one", False)
+
+
+async def test_a_process_is_killed_and_pipes_have_no_size(
+    server: InProcessServer, tmp_path: Path
+) -> None:
+    asked = {"command": ["sleep", "60"], "cwd": str(tmp_path), "processHandle": "h"}
+    await server.request("process/spawn", asked)
+    size = {"rows": 5, "cols": 5}
+    pipe = await refused(server, "process/resizePty", processHandle="h", size=size)
+    assert "not attached to a PTY" in pipe[1]
+    assert await server.request("process/kill", {"processHandle": "h"}) == {}
+    assert (await process_ended(server, "h"))["exitCode"] == 137

@@ -29,6 +29,7 @@ _CONFIG = Lane("config")
 _ACCOUNT = Lane("account")
 _DEVICE_KEYS = Lane("device-keys")
 _EXEC = Lane("exec", "process_id", per_connection=True)
+_PROCESS = Lane("process", "process_handle", per_connection=True)
 _WATCH = Lane("fswatch", "watch_id", per_connection=True)
 
 _OFFERED = (
@@ -373,6 +374,33 @@ _OFFERED = (
         lane=_EXEC,
     ),
     MethodSpec(
+        name="process/spawn",
+        params=commands.ProcessSpawnParams,
+        result=threads.Empty,
+        lane=_PROCESS,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="process/writeStdin",
+        params=commands.ProcessWriteParams,
+        result=threads.Empty,
+        lane=_PROCESS,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="process/kill",
+        params=commands.ProcessIdParams,
+        result=threads.Empty,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="process/resizePty",
+        params=commands.ProcessResizeParams,
+        result=threads.Empty,
+        lane=_PROCESS,
+        experimental=True,
+    ),
+    MethodSpec(
         name="device/key/create",
         params=device_keys.DeviceKeyCreateParams,
         result=DeviceKey,
@@ -426,7 +454,7 @@ _NOT_OFFERED_EXPERIMENTAL = """
     environment/add environment/info environment/status fuzzyFileSearch/sessionStart
     fuzzyFileSearch/sessionStop fuzzyFileSearch/sessionUpdate mcpServer/event/stream/start
     mcpServer/event/stream/stop memory/reset memory/status mock/experimentalMethod plugin/search
-    process/kill process/resizePty process/spawn process/writeStdin project/create
+    project/create
     project/delete project/import project/list project/move project/read project/update
     remoteControl/client/list remoteControl/client/revoke remoteControl/disable
     remoteControl/enable remoteControl/pairing/start remoteControl/pairing/status
