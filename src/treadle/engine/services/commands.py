@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import errno
 import os
-import shutil
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -275,6 +274,8 @@ def _streams(
 
 def _check(program: str, plan: LaunchPlan) -> None:
     """Raise OSError like a plain start would, for a sandbox's launcher could only say less."""
+    import shutil  # brings compression along, which starting the server need not wait for
+
     os.stat(plan.cwd)
     if "/" not in program and shutil.which(program, path=plan.env.get("PATH")) is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))

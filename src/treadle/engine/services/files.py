@@ -6,7 +6,6 @@ itself does not fit. Watching is `file_watches`.
 """
 
 import os
-import shutil
 import stat
 from pathlib import Path
 
@@ -70,6 +69,8 @@ def remove(path: str, *, recursive: bool, force: bool) -> None:
         if not stat.S_ISDIR(mode):
             os.unlink(path)
         elif recursive:
+            import shutil
+
             shutil.rmtree(path)
         else:
             os.rmdir(path)
@@ -101,6 +102,8 @@ def _copy_file(source: str, destination: str) -> None:
     # Opening the destination empties it, so this must be known before (also through a hard link).
     if os.path.exists(destination) and os.path.samefile(source, destination):
         raise Refused(f"fs/copy cannot copy `{source}` onto itself")
+    import shutil  # brings compression along, which starting the server need not wait for
+
     shutil.copyfile(source, destination)
     shutil.copymode(source, destination)
 
