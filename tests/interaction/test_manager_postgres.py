@@ -254,7 +254,8 @@ async def test_a_commit_whose_answer_is_lost_is_acknowledged_once_when_sent_agai
             raise ConnectionResetError("cut after the commit")
         return answer
 
-    writer = managers.running[0][0].repository._writer._opened._link  # type: ignore[attr-defined]
+    metered = managers.running[0][0].repository
+    writer = metered._inner._writer._opened._link  # type: ignore[attr-defined]
     monkeypatch.setattr(Link, "execute", lossy)
     assert (await api.append(claim, 4)).status_code == 503
     assert lost
