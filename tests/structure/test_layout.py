@@ -32,6 +32,20 @@ HEAVY = {
 }
 
 
+def parse(source: str) -> ast.Module:
+    """The syntax tree of a module.
+
+    CPython 3.11 counts the depth of all parsers of a process together, so one that is interrupted
+    by another (an import in a thread, a finaliser) fails with a SystemError; a second try does not.
+    """
+    for _ in range(5):
+        try:
+            return ast.parse(source)
+        except SystemError:
+            continue
+    return ast.parse(source)
+
+
 def name_of(path: Path) -> str:
     return str(path.relative_to(SOURCE))
 
@@ -66,7 +80,7 @@ def first_lines() -> dict[str, str]:
     """The first docstring line of every module that has any code."""
     found: dict[str, str] = {}
     for path in MODULES:
-        tree = ast.parse(path.read_text())
+        tree = parse(path.read_text())
         if tree.body:
             found[name_of(path)] = (ast.get_docstring(tree) or "").partition("\n")[0]
     return found
