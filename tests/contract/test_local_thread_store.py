@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 import treadle
 from treadle.domain import history
@@ -176,22 +177,62 @@ async def test_ordinals_go_on_after_reopening(store: LocalThreadStore) -> None:
     assert [json.loads(raw)["ordinal"] for raw in lines] == list(range(len(lines)))
 
 
-async def test_compressed_files_are_read_and_unpacked_for_writing(
-    tmp_path: Path, store: LocalThreadStore
-) -> None:
-    zstandard = pytest.importorskip("zstandard")
-    thread_id, path = foreign(tmp_path, "packed")
+def pack(path: Path, *, frames: int = 1) -> Path:
+    """Compress a rollout in place, as several frames if asked; the new path."""
+    data = path.read_bytes()
+    step = -(-len(data) // frames)
+    parts = [data[at : at + step] for at in range(0, len(data), step)]
     packed = path.with_name(path.name + ".zst")
-    packed.write_bytes(zstandard.ZstdCompressor().compress(path.read_bytes()))
+    packed.write_bytes(b"".join(zstandard.ZstdCompressor().compress(part) for part in parts))
     path.unlink()
+    return packed
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+async def test_compressed_files_are_read_and_unpacked_for_writing(
+    tmp_path: Path, store: LocalThreadStore, frames: int
+) -> None:
+    thread_id, path = foreign(tmp_path, "packed")
+    packed = pack(path, frames=frames)
     assert await previews(store) == ["packed"]
     writer, records = await store.open(thread_id)
     assert history.preview(records) == "packed"
     writer.append(a_turn("more"))
     await writer.close()
     assert (path.exists(), packed.exists()) == (True, False)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert len(history.turns(await store.read_records(thread_id))) == 2
     assert await previews(store) == ["packed"]
+
+
+async def test_a_damaged_compressed_file_is_refused_and_kept(
+    tmp_path: Path, store: LocalThreadStore
+) -> None:
+    thread_id, path = foreign(tmp_path, "packed")
+    with path.open("a") as file:
+        file.write(asked("words that nothing else says " + os.urandom(90000).hex()))
+    packed = pack(path)
+    packed.write_bytes(before := packed.read_bytes()[:-4000])
+    assert await previews(store) == ["packed"], "the head is whole"
+    with pytest.raises(StorageFailed, match="end is missing"):
+        await store.read_records(thread_id)
+    with pytest.raises(StorageFailed, match="end is missing"):
+        await store.open(thread_id)
+    assert packed.read_bytes() == before
+    packed.write_bytes(b"not compressed at all")
+    with pytest.raises(StorageFailed, match="no readable head"):
+        await store.read(thread_id)
+
+
+async def test_after_a_crash_while_unpacking_the_plain_file_counts(
+    tmp_path: Path, store: LocalThreadStore
+) -> None:
+    thread_id, path = foreign(tmp_path, "packed")
+    plain = path.read_bytes()
+    pack(path)
+    path.write_bytes(plain + asked("more").encode())
+    assert (await store.read(thread_id)).path == str(path)
+    assert len(history.turns(await store.read_records(thread_id))) == 2
 
 
 def test_what_could_not_be_written_waits_whole_for_the_next_try(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from treadle.engine.store.listing import check_query, cut_page, levels
 from treadle.engine.store.local.file_heads import history_base
 from treadle.engine.store.local.folder_watch import FileFacts, FolderWatch
 from treadle.engine.store.local.head_scan import Head, scan_head
+from treadle.engine.store.local.packed_file import is_packed
 from treadle.engine.store.local.rollout_files import (
     ARCHIVED,
     SESSIONS,
@@ -33,7 +34,6 @@ from treadle.engine.store.thread_store import (
     ThreadPage,
     ThreadPatch,
     ThreadQuery,
-    Unsupported,
     WriterConflict,
 )
 from treadle.kit.clock import Clock
@@ -237,7 +237,7 @@ class Catalog:
             return None, None
         try:
             head = scan_head(self._home, full)
-        except (StorageFailed, Unsupported, OSError):
+        except (StorageFailed, OSError):
             head = None
         thread_id = head.created.thread_id if head is not None else None
         return FileFacts(stat.st_mtime_ns, stat.st_size, thread_id), head
@@ -378,6 +378,6 @@ def _is_archived(path: str) -> bool:
     return path.startswith(f"{ARCHIVED}/")
 
 
-def _rank(path: str) -> tuple[bool, str]:
-    """Which of a thread's files its row names: an active one, and the newest of those."""
-    return not _is_archived(path), path.rpartition("/")[2]
+def _rank(path: str) -> tuple[bool, str, bool]:
+    """Which of a thread's files its row names: an active one, the newest of those, unpacked."""
+    return not _is_archived(path), path.rpartition("/")[2].removesuffix(".zst"), not is_packed(path)

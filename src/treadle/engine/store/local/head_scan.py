@@ -34,7 +34,6 @@ def scan_head(home: Path, path: str) -> Head | None:
 
     Raises:
         StorageFailed: the file cannot be read.
-        Unsupported: it is compressed and the decompressor is not installed.
     """
     head = _scan(path)
     if head is None or not head.built_on_another:

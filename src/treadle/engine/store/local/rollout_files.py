@@ -6,6 +6,7 @@ Owns paths and bytes. Lines become records in the codec; who may write is decide
 import io
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any, cast
 import msgspec
 
 from treadle.engine.store.local.file_heads import HistoryBase, history_base
-from treadle.engine.store.thread_store import StorageFailed, Unsupported
+from treadle.engine.store.local.packed_file import is_packed, open_packed
+from treadle.engine.store.thread_store import StorageFailed
 
 SESSIONS = "sessions"
 ARCHIVED = "archived_sessions"
@@ -85,7 +87,6 @@ def head_of(path: Path) -> dict[str, Any]:
 
     Raises:
         StorageFailed: the file cannot be read.
-        Unsupported: it is compressed and the decompressor is not installed.
     """
     with open_stream(path) as stream:
         first = stream.readline()
@@ -100,11 +101,12 @@ def head_of(path: Path) -> dict[str, Any]:
 
 
 def open_stream(path: Path | str) -> io.BufferedIOBase:
-    """Open a rollout for reading, unpacking a compressed one; raises StorageFailed, Unsupported."""
+    """Open a rollout for reading, unpacking a compressed one on the way; raises StorageFailed.
+
+    A compressed one that is damaged raises StorageFailed when the damage is read.
+    """
     try:
-        if not str(path).endswith(".zst"):
-            return open(path, "rb")
-        return io.BytesIO(_unpacked(Path(path)))
+        return open_packed(path) if is_packed(path) else open(path, "rb")
     except OSError as error:
         raise StorageFailed(f"cannot read rollout {path}: {error.strerror}") from error
 
@@ -175,11 +177,24 @@ def ends_whole(path: Path) -> bool:
 
 
 def unpack(path: Path) -> Path:
-    """Put a compressed rollout's plain file in its place and return its path."""
+    """Put a compressed rollout's plain file in its place and return its path.
+
+    Raises:
+        StorageFailed: it cannot be unpacked whole; it stays as it is.
+    """
     plain = path.with_suffix("")
     scratch = plain.with_name(f".{plain.name}.unpacking")
-    scratch.write_bytes(_unpacked(path))
-    scratch.replace(plain)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    try:
+        with open_stream(path) as packed, open(os.open(scratch, flags, 0o600), "wb") as file:
+            shutil.copyfileobj(packed, file, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(plain)
+    except OSError as error:
+        raise StorageFailed(f"cannot unpack rollout {path}: {error.strerror}") from error
+    finally:
+        scratch.unlink(missing_ok=True)
     path.unlink(missing_ok=True)
     return plain
 
@@ -262,16 +277,6 @@ def _base_file(home: Path, base: HistoryBase, seen: set[Path]) -> Path | None:
         if ordinal < base.end_ordinal_exclusive:
             return path
     return None
-
-
-def _unpacked(path: Path) -> bytes:
-    try:
-        import zstandard
-    except ImportError:
-        raise Unsupported(f"rollout {path} is compressed; install zstandard to read it") from None
-    with path.open("rb") as packed:
-        reader = zstandard.ZstdDecompressor().stream_reader(packed)
-        return reader.read()
 
 
 def _is_json(line: bytes) -> bool:
