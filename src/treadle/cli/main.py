@@ -46,9 +46,25 @@ def run(arguments: list[str]) -> int:
     module = importlib.import_module(COMMANDS[name][0])
     gc.enable()
     try:
+        _arm_faults()
+    except ValueError as error:
+        print(f"treadle: TREADLE_FAULT_POINTS: {error}", file=sys.stderr)
+        return 2
+    try:
         return int(module.run(rest))
     except KeyboardInterrupt:
         return 130
+
+
+def _arm_faults() -> None:
+    """Prepare this process to fail as a test wants it to; without its variable nothing happens."""
+    from treadle.config.load import read_fault_plan
+
+    plan = read_fault_plan()
+    if plan:
+        from treadle.kit.fault_points import arm, parse_faults
+
+        arm(parse_faults(plan))
 
 
 def _help() -> str:

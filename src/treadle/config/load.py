@@ -26,6 +26,11 @@ def read_environment() -> Environment:
     return Environment(MappingProxyType(dict(os.environ)), Path.cwd())
 
 
+def read_fault_plan() -> str:
+    """The faults that a test wants of this process (`kit.fault_points`); empty in service."""
+    return os.environ.get("TREADLE_FAULT_POINTS", "")
+
+
 def ensure_home(environment: Environment) -> Path:
     """The home folder: one named by the environment must exist, the default one is made.
 

@@ -16,6 +16,7 @@ from typing import Any
 from treadle.domain.failures import Failure, FailureKind
 from treadle.kit.clock import Clock
 from treadle.kit.deadlines import finish
+from treadle.kit.fault_points import reach
 from treadle.kit.redact import Redactor
 from treadle.kit.tasks import TaskScope
 from treadle.runner import recovery
@@ -78,6 +79,7 @@ class Attempt:
 
     async def run(self) -> RunnerResult:
         """Work; the result says how it ended. Cancelling it gives the run back."""
+        reach("runner.run.claimed")
         with tempfile.TemporaryDirectory(prefix="treadle-run-") as scratch:
             home = self._setup.home(Path(scratch))
             folder = self._setup.spool_folder(home, Path(scratch))
@@ -192,6 +194,7 @@ class Attempt:
                 self._close_command(each, "rejected", failureMessage=NOT_ACTIVE)
         if not outcome.sound:
             await self._drop_session()
+        reach("runner.turn.ended")
         self._close_turn(command, outcome)
 
     async def _drive(self, command: Command, home: AgentHome | Failure) -> Outcome:
@@ -203,6 +206,7 @@ class Attempt:
             return Outcome("cancelled", cancelled, None, sound=self._session is not None)
         # The acknowledgement is durable, and so the claim still ours, before the agent acts.
         await self._reporter.flush()
+        reach("runner.turn.starting")
         timeout_ms = self._claim.run.execution_policy.timeout_ms or DEFAULT_IDLE_MS
         self._driver = TurnDriver(
             session,
@@ -361,12 +365,14 @@ class Attempt:
             facts["failureKind"] = kind
         self._reporter.status("run-terminal", **facts)
         await self._reporter.flush()
+        reach("runner.run.ended")
         self._is_over = True
         return self._result(None)
 
     async def _give_back(self, reason: str) -> RunnerResult:
         await self._drop_session()
         await self._reporter.flush()
+        reach("runner.run.releasing")
         await self._release(reason)
         return self._result(reason)
 

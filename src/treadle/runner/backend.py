@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from treadle.kit.fault_points import reach
 from treadle.kit.processes import ChildProcess, SpawnError, spawn
 from treadle.kit.queues import Closed, Mailbox
 from treadle.kit.tasks import TaskScope
@@ -158,6 +159,8 @@ class Backend:
                     await self._take(bytes(line))
                     line.clear()
                 line += rest
+                if line:
+                    reach("runner.backend.part-read")
                 if len(line) > LINE_LIMIT_BYTES:
                     limit = LINE_LIMIT_BYTES >> 20
                     await self._put(Garbage(f"The backend wrote a line of more than {limit} MiB."))
@@ -184,6 +187,7 @@ class Backend:
         if incoming is None:
             excerpt = line[:EXCERPT_CHARS].decode(errors="replace")
             incoming = Garbage(f"The backend wrote a line that is no message: {excerpt}")
+        reach("runner.backend.line-read")
         await self._put(incoming)
 
     async def _put(self, message: Incoming) -> None:

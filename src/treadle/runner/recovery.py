@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from treadle.kit.fault_points import reach
 from treadle.runner.manager_client import ManagerClient
 from treadle.runner.manager_types import Claim, NewEvent
 from treadle.runner.report import Reporter
@@ -47,6 +48,7 @@ async def recover(
             if rest:
                 _replay(reporter, leftover, rest, recovered)
                 await reporter.flush()
+                reach("runner.recovery.replayed")
         drop_leftover(folder, claim.run_id, leftover.epoch)
     return recovered
 

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from treadle.kit.clock import Clock, iso_millis
+from treadle.kit.fault_points import reach
 from treadle.kit.redact import Redactor
 from treadle.kit.tasks import TaskScope
 from treadle.runner.claim import LOST_CODES, Lease
@@ -158,6 +159,7 @@ class Reporter:
         pause = 0.05
         while not self._lease.lost.is_set():
             asked_at = self._clock.monotonic()
+            reach("runner.report.sending")
             try:
                 answer = await self._client.append(
                     self._lease.run_id, self._lease.token, self._lease.epoch, self._first, batch
@@ -173,6 +175,7 @@ class Reporter:
                 self._gather_seconds = min(
                     max(answer.next_flush_ms / 1000, GATHER_SECONDS), MAX_GATHER_SECONDS
                 )
+                reach("runner.report.answered")
                 self._lease.renewed(answer, asked_at)
                 await self._acknowledged(len(batch))
                 return

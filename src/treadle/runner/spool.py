@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from treadle.kit.fault_points import reach
 from treadle.runner.manager_types import NewEvent
 
 
@@ -62,14 +63,19 @@ class Spool:
         await asyncio.to_thread(self._write, b"".join(lines))
 
     def _write(self, content: bytes) -> None:
+        reach("runner.spool.writing")
         view = memoryview(content)
         while view:
             view = view[os.write(self._file, view) :]
+        reach("runner.spool.written")
         os.fdatasync(self._file)
+        reach("runner.spool.synced")
 
     def acknowledge(self, seq: int) -> None:
         """Note that the manager has all up to `seq`. Behind the truth after a kill, never ahead."""
+        reach("runner.spool.acknowledging")
         self._ack_path.write_text(str(seq))
+        reach("runner.spool.acknowledged")
 
     def close(self, *, discard: bool) -> None:
         """End; `discard` when the manager has everything."""
@@ -93,6 +99,7 @@ def find_leftovers(folder: Path, run_id: str, epoch: int) -> list[Leftover]:
 
 def drop_leftover(folder: Path, run_id: str, epoch: int) -> None:
     """Forget what the attempt of `epoch` left: it is in the manager's log now."""
+    reach("runner.spool.dropping")
     path = _spool_path(folder, run_id, epoch)
     for each in (path, path.with_suffix(".ack")):
         each.unlink(missing_ok=True)
@@ -108,7 +115,9 @@ def _enter(mark: Path, epoch: int) -> None:
             raise StaleEpoch(f"A newer attempt than epoch {epoch} uses {mark.parent}.")
     fresh = mark.with_suffix(f".{epoch}.new")
     fresh.write_text(str(epoch))
+    reach("runner.spool.entering")
     fresh.replace(mark)
+    reach("runner.spool.entered")
 
 
 def _acknowledged(path: Path) -> int:

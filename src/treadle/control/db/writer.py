@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from treadle.control.db.transaction import NO_LOCKS, Locks, Transaction
 from treadle.control.faults import ControlFault, DatabaseUnusable, Overloaded, Stopping
+from treadle.kit.fault_points import reach
 
 logger = logging.getLogger(__name__)
 
@@ -160,11 +161,15 @@ class DatabaseThread:
     def _attempt(self, pieces: list[Piece]) -> tuple[list[Any], frozenset[str]]:
         opened, committing = self._opened, False
         try:
+            reach("control.db.beginning")
             tx = opened.begin([locks for _, locks in pieces])
+            reach("control.db.begun")
             outcomes = [self._run_piece(tx, work) for work, _ in pieces]
             opened.flush(tx)
+            reach("control.db.written")
             committing = True
             opened.commit()
+            reach("control.db.committed")
         except Exception as error:  # whatever it is: a dead thread would leave all callers waiting
             may_repeat = not committing and opened.may_repeat(error)
             logger.log(

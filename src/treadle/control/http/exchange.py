@@ -22,6 +22,7 @@ from treadle.control.http.metrics import Metrics
 from treadle.control.http.problems import HttpFault, invalid_body, problem_of
 from treadle.control.http.watchdog import LoopWatch
 from treadle.kit.clock import Clock
+from treadle.kit.fault_points import reach
 from treadle.kit.redact import Redactor
 from treadle.kit.tasks import TaskScope
 
@@ -63,9 +64,12 @@ def for_client(handler: Handler) -> Handler:
     async def guarded(request: Request) -> Response:
         try:
             desk_of(request).gate.admit(request)
-            return await handler(request)
+            reach("control.http.client-asked")
+            response = await handler(request)
         except Exception as error:  # noqa: BLE001 - the boundary: nothing else may answer
-            return problem_of(error)
+            response = problem_of(error)
+        reach("control.http.client-answering")
+        return response
 
     return guarded
 
@@ -75,9 +79,13 @@ def for_runner(handler: Callable[[Request, str], Awaitable[Response]]) -> Handle
 
     async def guarded(request: Request) -> Response:
         try:
-            return await handler(request, desk_of(request).gate.admit_fenced(request))
+            token = desk_of(request).gate.admit_fenced(request)
+            reach("control.http.runner-asked")
+            response = await handler(request, token)
         except Exception as error:  # noqa: BLE001 - the boundary: nothing else may answer
-            return problem_of(error)
+            response = problem_of(error)
+        reach("control.http.runner-answering")
+        return response
 
     return guarded
 
