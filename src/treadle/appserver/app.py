@@ -14,6 +14,7 @@ from treadle.appserver.greeting import Greeting
 from treadle.appserver.handlers import (
     commands,
     device_key,
+    file_search,
     files,
     initialize,
     mcp,
@@ -103,6 +104,10 @@ HANDLERS: Mapping[str, Handler] = {
     "fs/copy": files.copy,
     "fs/watch": files.watch,
     "fs/unwatch": files.unwatch,
+    "fuzzyFileSearch": file_search.find,
+    "fuzzyFileSearch/sessionStart": file_search.start,
+    "fuzzyFileSearch/sessionUpdate": file_search.update,
+    "fuzzyFileSearch/sessionStop": file_search.stop,
     "command/exec": commands.execute,
     "command/exec/write": commands.write,
     "command/exec/terminate": commands.terminate,
@@ -180,4 +185,5 @@ class AppServer:
 
     async def shutdown(self) -> None:
         """Interrupt what runs and close all threads; idempotent, bounded."""
+        await self._services.file_search.close()
         await self._services.threads.shutdown()

@@ -9,6 +9,7 @@ from treadle.appserver.subscriptions import Subscriptions
 from treadle.engine.services.commands import CommandHost
 from treadle.engine.services.config import ConfigService
 from treadle.engine.services.device_keys import DeviceKeys
+from treadle.engine.services.file_search import FileSearch
 from treadle.engine.services.mcp import Mcp
 from treadle.engine.services.requests import Requests
 from treadle.engine.services.special_turns import SpecialTurns
@@ -30,6 +31,7 @@ class Services:
     config: ConfigService
     subscriptions: Subscriptions
     device_keys: DeviceKeys
+    file_search: FileSearch
     command_host: CommandHost
     facts: ServerFacts
     installation_id: str

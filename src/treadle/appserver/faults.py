@@ -2,6 +2,7 @@
 
 from treadle.engine.services import errors
 from treadle.engine.services.config import ConfigRejected
+from treadle.engine.services.file_search import NoSearchFolders
 from treadle.engine.services.mcp import McpFailed
 from treadle.wire.protocol.errors import (
     INTERNAL,
@@ -24,7 +25,7 @@ def translate(error: Exception) -> RpcError | None:
             )
         case errors.Unsupported():
             return unsupported(str(error))
-        case errors.StartFailed():
+        case errors.StartFailed() | NoSearchFolders():
             return RpcError(INTERNAL, str(error))
         case McpFailed(code=code):
             return RpcError(INTERNAL if code is None else code, str(error))

@@ -120,6 +120,11 @@ class Subscriptions:
             now_ms = int(self._clock.now() * 1000)
             session.peer.send(encode_notification(method, params, now_ms))
 
+    def notify_all(self, method: str, params: object) -> None:
+        """A notification for every session."""
+        for session in self._sessions.values():
+            self.notify(session, method, params)
+
     # ------------------------------------------------------------------ slow readers
 
     @property

@@ -21,6 +21,7 @@ from treadle.config.store import ConfigStore
 from treadle.engine.agent.turn_report import TurnJournal
 from treadle.engine.services.device_keys import DeviceKeys
 from treadle.engine.services.feed import Feed
+from treadle.engine.services.file_search import FileSearch
 from treadle.engine.services.mcp import Mcp
 from treadle.engine.services.planning import Planner
 from treadle.engine.services.requests import Deadline, Requests
@@ -99,6 +100,7 @@ def build_engine(
         config=StoreConfigService(config, []),
         subscriptions=Subscriptions(clock),
         device_keys=DeviceKeys(home / "device-keys"),
+        file_search=FileSearch(),
         command_host=ConfiguredHost(config),
         facts=server_facts(home),
         installation_id=installation_id,
