@@ -12,6 +12,7 @@ from treadle.appserver.context import Services
 from treadle.appserver.dispatch import Dispatch, Handler
 from treadle.appserver.greeting import Greeting
 from treadle.appserver.handlers import (
+    account,
     commands,
     device_key,
     file_search,
@@ -94,7 +95,11 @@ HANDLERS: Mapping[str, Handler] = {
     "mcpServer/tool/call": mcp.call_tool,
     "mcpServer/resource/read": mcp.read_resource,
     "model/list": settings.list_models,
-    "account/read": settings.read_account,
+    "account/read": account.read,
+    "account/login/start": account.start_login,
+    "account/login/cancel": account.cancel_login,
+    "account/logout": account.log_out,
+    "getAuthStatus": account.auth_status,
     "fs/readFile": files.read_file,
     "fs/writeFile": files.write_file,
     "fs/createDirectory": files.create_directory,

@@ -12,9 +12,12 @@ from typing import Any
 from treadle.config.environment import Environment
 from treadle.config.errors import ConfigError
 from treadle.config.layers import section
+from treadle.config.logins import Login
 
 DEFAULT_PROVIDER = "openai"
 OPENAI_BASE_URL = "https://api.openai.com/v1"
+CHATGPT_BASE_URL = "https://chatgpt.com/backend-api"
+"""Where the tokens of a ChatGPT login are taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,14 +68,14 @@ def check_providers(table: Mapping[str, Any]) -> None:
 
 
 def read_providers(
-    table: Mapping[str, Any], environment: Environment, api_key: str | None
+    table: Mapping[str, Any], environment: Environment, login: Login | None
 ) -> dict[str, ProviderConfig]:
     """All providers by id: the custom ones, then the built-in one.
 
-    `api_key` is the stored login's key; it goes only to providers that ask for the login.
+    The stored `login` goes only to providers that ask for it.
     """
     found = {
-        provider_id: _custom(provider_id, values, environment, api_key)
+        provider_id: _custom(provider_id, values, environment, login)
         for provider_id, values in section(table, "model_providers").items()
     }
     found[DEFAULT_PROVIDER] = ProviderConfig(
@@ -80,8 +83,9 @@ def read_providers(
         name="OpenAI",
         base_url=table.get("openai_base_url")
         or environment.get("OPENAI_BASE_URL")
-        or OPENAI_BASE_URL,
-        bearer=api_key or environment.get("OPENAI_API_KEY"),
+        or _built_in_url(table, login),
+        bearer=login.token if login else environment.get("OPENAI_API_KEY"),
+        headers=MappingProxyType(_account_headers(login)),
         requires_openai_auth=True,
         built_in=True,
     )
@@ -89,9 +93,10 @@ def read_providers(
 
 
 def _custom(
-    provider_id: str, values: Mapping[str, Any], environment: Environment, api_key: str | None
+    provider_id: str, values: Mapping[str, Any], environment: Environment, login: Login | None
 ) -> ProviderConfig:
     env_key: str | None = values.get("env_key")
+    account: dict[str, str] = {}
     bearer, missing, message = values.get("experimental_bearer_token"), None, None
     if env_key:
         bearer = environment.get(env_key)
@@ -100,8 +105,9 @@ def _custom(
             if advice := values.get("env_key_instructions"):
                 message = f"{message} {advice}"
     elif bearer is None and values.get("requires_openai_auth"):
-        bearer = api_key or environment.get("OPENAI_API_KEY")
-    headers = dict(section(values, "http_headers"))
+        bearer = login.token if login else environment.get("OPENAI_API_KEY")
+        account = _account_headers(login)
+    headers = {**account, **section(values, "http_headers")}
     for header, variable in section(values, "env_http_headers").items():
         if value := environment.get(variable):
             headers[header] = value
@@ -121,3 +127,15 @@ def _custom(
         requires_openai_auth=bool(values.get("requires_openai_auth")),
         supports_websockets=bool(values.get("supports_websockets")),
     )
+
+
+def _account_headers(login: Login | None) -> dict[str, str]:
+    """What a ChatGPT login sends beside its token; a provider's own headers win."""
+    account_id = login.account_id if login is not None and login.mode == "chatgpt" else None
+    return {"chatgpt-account-id": account_id} if account_id else {}
+
+
+def _built_in_url(table: Mapping[str, Any], login: Login | None) -> str:
+    if login is None or login.mode != "chatgpt":
+        return OPENAI_BASE_URL
+    return f"{(table.get('chatgpt_base_url') or CHATGPT_BASE_URL).rstrip('/')}/codex"

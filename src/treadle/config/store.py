@@ -18,6 +18,8 @@ from treadle.config.files import FileReader, Reading
 from treadle.config.key_path import dotted_table, merge
 from treadle.config.keys import ROOT
 from treadle.config.layers import Layer, Stack, make_layer, merge_layers
+from treadle.config.logins import FILE_NAME as LOGIN_FILE
+from treadle.config.logins import Login, read_login
 from treadle.config.projects import find_root, folder_chain, project_layers, trust_of
 from treadle.config.providers import DEFAULT_PROVIDER, check_providers, read_providers
 from treadle.config.requirements import Requirements, check_requirements
@@ -165,7 +167,7 @@ class ConfigStore:
         table = stack.effective()
         _refuse_retired(table)
         check_providers(table)
-        providers = read_providers(table, self.environment, self._stored_key(reading))
+        providers = read_providers(table, self.environment, self._login(reading))
         provider_id = table.get("model_provider") or DEFAULT_PROVIDER
         if provider_id not in providers:
             raise ConfigError(f"Model provider `{provider_id}` not found")
@@ -240,14 +242,15 @@ class ConfigStore:
             return Requirements()
         return check_requirements(parse_toml(text, str(path)), str(path), text)
 
-    def _stored_key(self, reading: Reading) -> str | None:
-        """The key of a stored login; an unreadable login counts as none."""
+    def login(self) -> Login | None:
+        """The stored login now; an unreadable one counts as none."""
+        return self._login(self._reader.start())
+
+    def _login(self, reading: Reading) -> Login | None:
         try:
-            login: Any = json.loads(reading.text(self.home / "auth.json") or "{}")
-            key: Any = login.get("OPENAI_API_KEY")
-        except (ConfigError, ValueError, AttributeError):
+            return read_login(reading.text(self.home / LOGIN_FILE))
+        except ConfigError:
             return None
-        return key if isinstance(key, str) and key else None
 
     def _path(self, table: Mapping[str, Any], key: str) -> Path | None:
         value = table.get(key)

@@ -1,4 +1,4 @@
-"""`config/*`, `model/list`, `account/read`: from parameters to the configuration and back."""
+"""`config/*` and `model/list`: from parameters to the configuration and back."""
 
 from typing import Any
 
@@ -50,9 +50,3 @@ async def list_models(context: Context, params: proto.ModelListParams) -> proto.
     return proto.ModelListResult(
         data=models[begin:end], next_cursor=str(end) if end < len(models) else None
     )
-
-
-async def read_account(context: Context, params: proto.AccountReadParams) -> dict[str, Any]:
-    """The account of the configured provider."""
-    del params
-    return context.services.config.account()

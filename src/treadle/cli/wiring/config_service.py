@@ -50,16 +50,6 @@ class StoreConfigService:
         """Problems as `configWarning` parameters."""
         return [*(_warning(problem) for problem in self._config.problems), *self._extra]
 
-    def account(self) -> dict[str, Any]:
-        """The account of the configured provider: an API key, or none."""
-        provider = self._config.startup().model.provider
-        needed = provider.requires_openai_auth
-        known = needed and provider.bearer is not None
-        return {
-            "account": {"type": "apiKey"} if known else None,
-            "requiresOpenaiAuth": needed,
-        }
-
     def models(self) -> list[dict[str, Any]]:
         """The catalog."""
         return [card.listing() for card in catalog.CATALOG]

@@ -9,6 +9,7 @@ from typing import Any
 from treadle.appserver.app import AppServer
 from treadle.appserver.context import Services
 from treadle.appserver.subscriptions import Subscriptions
+from treadle.cli.wiring.account_service import StoredAccounts
 from treadle.cli.wiring.command_host import ConfiguredHost
 from treadle.cli.wiring.config_service import StoreConfigService
 from treadle.cli.wiring.facts import server_facts
@@ -98,6 +99,7 @@ def build_engine(
         requests=requests,
         mcp=Mcp(threads, requests, mcp.for_client),
         config=StoreConfigService(config, []),
+        accounts=StoredAccounts(config),
         subscriptions=Subscriptions(clock),
         device_keys=DeviceKeys(home / "device-keys"),
         file_search=FileSearch(),

@@ -43,10 +43,6 @@ class ConfigService(Protocol):
         """Problems found, in the shape of `configWarning`."""
         ...
 
-    def account(self) -> dict[str, Any]:
-        """`{account, requiresOpenaiAuth}` of the configured provider."""
-        ...
-
     def models(self) -> list[dict[str, Any]]:
         """The model catalog in the shape of `model/list`."""
         ...

@@ -5,6 +5,7 @@
 
 from treadle.domain.device_keys import DeviceKey, Signature
 from treadle.wire.protocol import (
+    accounts,
     commands,
     device_keys,
     file_search,
@@ -168,8 +169,28 @@ HOST_METHODS = (
     ),
     MethodSpec(
         name="account/read",
-        params=settings.AccountReadParams,
-        result=settings.AccountReadResult,
+        params=accounts.AccountReadParams,
+        result=accounts.AccountReadResult,
+        lane=_ACCOUNT,
+        optional_params=True,
+    ),
+    MethodSpec(
+        name="account/login/start",
+        params=accounts.LoginStartParams,
+        result=accounts.LoginStarted,
+        lane=_ACCOUNT,
+    ),
+    MethodSpec(
+        name="account/login/cancel",
+        params=accounts.LoginCancelParams,
+        result=accounts.LoginCancelled,
+        lane=_ACCOUNT,
+    ),
+    MethodSpec(name="account/logout", result=threads.Empty, lane=_ACCOUNT, optional_params=True),
+    MethodSpec(
+        name="getAuthStatus",
+        params=accounts.AuthStatusParams,
+        result=accounts.AuthStatus,
         lane=_ACCOUNT,
         optional_params=True,
     ),

@@ -5,13 +5,13 @@ Each has a row all the same: it answers that it is not supported.
 
 NOT_OFFERED = """
     account/gatewayOAuth/cancel account/gatewayOAuth/login account/gatewayOAuth/read
-    account/login/cancel account/login/start account/logout account/rateLimitResetCredit/consume
+    account/rateLimitResetCredit/consume
     account/rateLimits/read account/securitySetup/read account/sendAddCreditsNudgeEmail
     account/usage/read account/workspaceMessages/read app/installed app/list app/read
     experimentalFeature/enablement/set experimentalFeature/list externalAgentConfig/detect
     externalAgentConfig/import externalAgentConfig/import/readHistories
     externalAgentConfig/import/recordHistory feedback/save feedback/upload
-    getAuthStatus getConversationSummary gitDiffToRemote hooks/list
+    getConversationSummary gitDiffToRemote hooks/list
     marketplace/add marketplace/remove marketplace/upgrade mcpServer/oauth/login
     modelProvider/capabilities/read modelProvider/config/write modelProvider/list
     permissionProfile/list plugin/install plugin/installed plugin/list plugin/read

@@ -1,4 +1,4 @@
-"""Parameters and results of `config/*`, `model/*` and `account/*`."""
+"""Parameters and results of `config/*` and `model/*`."""
 
 from typing import Any, Literal
 
@@ -66,16 +66,3 @@ class ModelListResult(Shape, kw_only=True):
 
     data: list[dict[str, Any]]
     next_cursor: str | None = None
-
-
-class AccountReadParams(Shape, kw_only=True):
-    """Parameters of `account/read`."""
-
-    refresh_token: bool = False
-
-
-class AccountReadResult(Shape, kw_only=True):
-    """The account in use, null without one."""
-
-    account: dict[str, Any] | None = None
-    requires_openai_auth: bool = False
