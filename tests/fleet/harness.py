@@ -53,6 +53,7 @@ class Fleet:
         profile: str = "codex",
         credential_profile: str | None = None,
         session_ref: dict[str, str] | None = None,
+        policy: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         mount = str(self.codex_home)
         keys = ["auth.json", "config.toml"]
@@ -72,6 +73,7 @@ class Fleet:
                 "timeoutMs": timeout_ms,
                 "network": "default",
                 "secretScope": scope,
+                **(policy or {}),
             },
             "traceSink": None,
         }

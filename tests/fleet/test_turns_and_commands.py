@@ -122,7 +122,7 @@ async def test_an_unattended_approval_is_declined_and_recorded(fleet: Fleet) -> 
     assert (await work.result()).reply == "decision: decline"
     settled = phase(await work.events(), "server-request-settled")
     assert settled["method"] == "item/commandExecution/requestApproval"
-    assert settled["decision"] == "declined"
+    assert (settled["decision"], settled["by"]) == ("decline", "policy")
 
 
 async def test_a_backend_that_dies_in_a_turn_fails_it_with_its_last_words(fleet: Fleet) -> None:

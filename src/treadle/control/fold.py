@@ -10,10 +10,12 @@ from typing import Any, cast
 
 import msgspec
 
+from treadle.control import requests
 from treadle.control.records import (
     CommandState,
     CommandType,
     FailureView,
+    PendingRequest,
     ResultEnvelope,
     SessionRef,
     TerminalStatus,
@@ -80,6 +82,7 @@ class RunFold(msgspec.Struct):
     closed_kind: str | None = None
     closed_message: str | None = None
     open: dict[str, OpenCommand] = {}
+    requests: dict[str, PendingRequest] = {}
 
     @property
     def held(self) -> bool:
@@ -126,7 +129,7 @@ def run_status(fold: RunFold) -> str:
     interrupts = (c for c in fold.open.values() if c.type == CommandType.INTERRUPT)
     if any(interrupt.target == turn.id for interrupt in interrupts):
         return "interrupting"
-    return "running"
+    return "needs-input" if fold.requests else "running"
 
 
 def interrupt_target(fold: RunFold, wanted: str | None) -> OpenCommand | None:
@@ -250,6 +253,7 @@ def _claimed(run_id: str, fold: RunFold, event: LogEvent) -> list[CommandChange]
     del run_id
     fold.holder = _text(event, "runnerId")
     fold.epoch = int(event.payload["epoch"])
+    fold.requests = {}
     return []
 
 
@@ -257,12 +261,28 @@ def _expired(run_id: str, fold: RunFold, event: LogEvent) -> list[CommandChange]
     del run_id, event
     fold.holder = None
     fold.losses += 1
+    fold.requests = {}
     return []
 
 
 def _released(run_id: str, fold: RunFold, event: LogEvent) -> list[CommandChange]:
     del run_id, event
     fold.holder = None
+    fold.requests = {}
+    return []
+
+
+def _asked(run_id: str, fold: RunFold, event: LogEvent) -> list[CommandChange]:
+    del run_id
+    if len(fold.requests) < requests.MAX_OPEN:
+        request = requests.opened(event.payload, _command_id(event), event.seq)
+        fold.requests[request.id] = request
+    return []
+
+
+def _settled(run_id: str, fold: RunFold, event: LogEvent) -> list[CommandChange]:
+    del run_id
+    fold.requests.pop(str(event.payload.get("requestId")), None)
     return []
 
 
@@ -317,6 +337,7 @@ def _run_terminal(run_id: str, fold: RunFold, event: LogEvent) -> list[CommandCh
         changes.append(_close(run_id, fold, command, state, (*outcome, None), event))
     fold.terminal_status = status
     fold.failure_kind, fold.failure_message = kind, message
+    fold.requests = {}
     return changes
 
 
@@ -358,6 +379,7 @@ def _close(
 ) -> CommandChange:
     kind, message, usage = outcome
     del fold.open[command.id]
+    fold.requests = {k: v for k, v in fold.requests.items() if v.command_id != command.id}
     fold.closed_kind, fold.closed_message = kind, message
     terminal = terminal_of(state)
     result = ResultEnvelope(
@@ -429,4 +451,6 @@ _PHASES: dict[object, _Step] = {
     "interrupt-command-acknowledged": _acknowledged,
     "command-terminal": _command_terminal,
     "run-terminal": _run_terminal,
+    requests.OPENED: _asked,
+    requests.SETTLED: _settled,
 }

@@ -103,11 +103,18 @@ class SecretScope(Value, frozen=True):
 
 
 class ExecutionPolicy(Value, frozen=True):
-    """How the agent may act; `timeout_ms` is the turn's idle deadline."""
+    """How the agent may act; `timeout_ms` is the turn's idle deadline.
+
+    `answer_timeout_ms` is how long a question of the agent waits for an `answer` command, and
+    `answer_default` the decision after that. Null: an hour where `approval` lets the agent ask,
+    else no time at all; `decline`.
+    """
 
     sandbox: str | None = None
     approval: str | None = None
     timeout_ms: Count | None = None
+    answer_timeout_ms: Count | None = None
+    answer_default: Literal["decline", "cancel", "accept"] | None = None
     network: str | None = None
     secret_scope: SecretScope | None = None
 
@@ -145,6 +152,19 @@ class RunSpec(Value, frozen=True):
     max_attempts: int
 
 
+class PendingRequest(Value, frozen=True):
+    """A question of the agent that waits for an `answer` command; details are in event `seq`."""
+
+    id: str
+    command_id: str | None
+    kind: str
+    method: str
+    summary: str
+    decisions: list[str]
+    expires_at: str | None
+    seq: int
+
+
 class Run(Body):
     """A run as clients see it."""
 
@@ -164,6 +184,7 @@ class Run(Body):
     terminal_status: str | None
     failure_kind: str | None
     failure_message: str | None
+    pending_requests: list[PendingRequest]
     claimed_by: str | None
     epoch: int
     attempt: int

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from treadle.control import requests
 from treadle.control.faults import CredentialMissing, InvalidRequest
 from treadle.control.records import (
     CLOSED_STATES,
@@ -177,6 +178,8 @@ def check_status_event(
         return
     if phase in MANAGER_PHASES:
         raise InvalidRequest(f"Only the manager writes the phase {phase}.", f"{path}.payload.phase")
+    if phase == requests.OPENED:
+        requests.check_opened(payload, path)
     if phase in COMMAND_PHASES:
         named = command_id or payload.get("commandId")
         if not isinstance(named, str) or not known(named):
@@ -258,7 +261,11 @@ def check_command(request: CommandRequest) -> bytes:
             raise InvalidRequest(
                 f"A {request.type} needs a prompt that is not empty.", "$.payload.prompt"
             )
-    for field in ("model", "reason", "commandId"):
+    if request.type == CommandType.ANSWER:
+        for field in ("requestId", "decision"):
+            if not payload.get(field):
+                raise InvalidRequest(f"An answer needs its {field}.", f"$.payload.{field}")
+    for field in ("model", "reason", "commandId", "requestId", "decision"):
         if not isinstance(payload.get(field), str | None):
             raise InvalidRequest(f"{field} must be a string.", f"$.payload.{field}")
     encoded = msgspec.json.encode(payload)

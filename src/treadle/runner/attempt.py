@@ -21,13 +21,15 @@ from treadle.kit.redact import Redactor
 from treadle.kit.tasks import TaskScope
 from treadle.runner import recovery
 from treadle.runner.claim import Lease
-from treadle.runner.drive import NOT_ACTIVE, Outcome, TurnDriver
+from treadle.runner.drive import NOT_ACTIVE, Limits, Outcome, TurnDriver
 from treadle.runner.feed import Feed
 from treadle.runner.home import AgentHome
 from treadle.runner.manager_client import ManagerClient, ManagerError, ManagerUnreachable
 from treadle.runner.manager_types import Claim, Command, Registration
 from treadle.runner.options import RunnerId, RunnerOptions, RunnerResult
+from treadle.runner.questions import NOT_OPEN, Questions
 from treadle.runner.report import Lost, Reporter
+from treadle.runner.requests import policy_of
 from treadle.runner.session import Session, SessionFailed, open_session
 from treadle.runner.setup import Setup
 from treadle.runner.shape import error
@@ -98,6 +100,13 @@ class Attempt:
                 self._spool,
                 self._clock,
                 Redactor(hidden, token_shapes=True),
+            )
+            self._questions = Questions(
+                policy_of(self._claim.run.execution_policy),
+                self._claim.epoch,
+                self._reporter,
+                self._clock,
+                self._close_with,
             )
             try:
                 return await self._work(home, folder)
@@ -213,8 +222,8 @@ class Attempt:
             command,
             self._reporter,
             self._clock,
-            idle_seconds=timeout_ms / 1000,
-            ladder=self._options.ladder,
+            self._questions,
+            Limits(timeout_ms / 1000, self._options.ladder),
         )
         early, self._early = self._early, []
         for each in early:
@@ -295,6 +304,7 @@ class Attempt:
             "turn": self._on_turn,
             "interrupt": self._on_interrupt,
             "steer": self._on_steer,
+            "answer": self._on_answer,
             "cancel": self._on_cancel,
             "close": self._on_close,
         }
@@ -325,6 +335,13 @@ class Attempt:
         else:
             self._driver.control(command)
 
+    def _on_answer(self, command: Command) -> None:
+        self._acknowledge(command)
+        if self._driver is None:
+            self._close_command(command, "rejected", failureMessage=NOT_OPEN)
+        else:
+            self._driver.control(command)
+
     def _on_cancel(self, command: Command) -> None:
         self._acknowledge(command)
         self._cancel = command
@@ -337,7 +354,7 @@ class Attempt:
 
     def _on_unknown(self, command: Command) -> None:
         self._acknowledge(command)
-        text = f"This runner takes no {command.type} command: no question is open."
+        text = f"This runner does not know {command.type} commands; use a newer one."
         self._close_command(command, "rejected", failureMessage=text)
 
     def _control(self, command: Command) -> None:
@@ -350,6 +367,9 @@ class Attempt:
 
     def _acknowledge(self, command: Command) -> None:
         self._reporter.status("command-acknowledged", command_id=command.id)
+
+    def _close_with(self, command: Command, state: str, message: str | None) -> None:
+        self._close_command(command, state, **({"failureMessage": message} if message else {}))
 
     def _close_command(self, command: Command, state: str, **facts: Any) -> None:
         if command.type != "cancel":  # that one closes with the run

@@ -30,6 +30,7 @@ from treadle.runner.backend import (
 from treadle.runner.classify import Origin, classify
 from treadle.runner.manager_types import Command
 from treadle.runner.options import InterruptLadder
+from treadle.runner.questions import NOT_OPEN, Questions
 from treadle.runner.report import Lost, Reporter
 from treadle.runner.session import Session
 from treadle.runner.shape import Draft, Shaper, error
@@ -64,6 +65,14 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a turn may be silent, and how an ignored interrupt is driven home."""
+
+    idle_seconds: float
+    ladder: InterruptLadder
+
+
+@dataclass(frozen=True, slots=True)
 class _LeaseLost:
     """The run is not ours any more."""
 
@@ -80,9 +89,8 @@ class TurnDriver:
         command: Command,
         reporter: Reporter,
         clock: Clock,
-        *,
-        idle_seconds: float,
-        ladder: InterruptLadder,
+        questions: Questions,
+        limits: Limits,
     ) -> None:
         """Prepare a turn; nothing is sent yet."""
         self._session = session
@@ -90,7 +98,9 @@ class TurnDriver:
         self._command = command
         self._reporter = reporter
         self._clock = clock
-        self._idle_seconds = idle_seconds
+        self._questions = questions
+        self._idle_seconds = limits.idle_seconds
+        ladder = limits.ladder
         self._ladder = [
             (ladder.int_seconds, signal.SIGINT),
             (ladder.term_seconds, signal.SIGTERM),
@@ -117,7 +127,7 @@ class TurnDriver:
         self._outcome: Outcome | None = None
 
     def control(self, command: Command) -> None:
-        """Take an interrupt, steer or cancel for this turn."""
+        """Take an interrupt, steer, answer or cancel for this turn."""
         self._signals.force(command)
 
     def lease_lost(self) -> None:
@@ -182,11 +192,16 @@ class TurnDriver:
     # Time
 
     def _next_deadline(self) -> float:
-        deadlines = [self._active_at + self._idle_seconds]
+        asked_until = self._questions.deadline
         if self._interrupted_at is not None:
             # While it is being interrupted a turn is under the ladder's clock alone.
             after = self._ladder[0][0] if self._ladder else self._give_up_seconds
             deadlines = [self._interrupted_at + after]
+        elif asked_until is not None:
+            # A backend that waits for us is not silent.
+            deadlines = [asked_until]
+        else:
+            deadlines = [self._active_at + self._idle_seconds]
         if self._shaper.has_pending:
             deadlines.append(self._drain_at)
         return min(deadlines)
@@ -199,6 +214,9 @@ class TurnDriver:
             self._drain_at = now + DRAIN_SECONDS
         if self._interrupted_at is not None:
             self._escalate(now - self._interrupted_at)
+        elif self._questions.deadline is not None:
+            self._questions.pass_time()
+            self._active_at = now
         elif now - self._active_at >= self._idle_seconds:
             if not self._is_last_look:
                 # The silence may have been ours: a loop that was blocked has not read what came.
@@ -247,6 +265,8 @@ class TurnDriver:
             self._on_error(params)
         elif message.method == "turn/completed":
             self._on_completed(members(params.get("turn")))
+        elif message.method == "serverRequest/resolved":
+            self._questions.resolved(params.get("requestId"))
         else:
             if message.method == "thread/tokenUsage/updated":
                 self._total_usage = members(members(params.get("tokenUsage")).get("total"))
@@ -310,12 +330,8 @@ class TurnDriver:
         self._started(turn_id)
 
     def _on_request(self, request: ServerRequest) -> None:
-        try:
-            decision = self._session.answer(request)
-        except BackendGone:
-            return  # its end is on the way
         self._tell(self._shaper.drain())
-        self._status("server-request-settled", method=request.method, decision=decision)
+        self._questions.take(request, self._backend, self._command.id)
 
     def _on_end(self, message: Garbage | Exited) -> None:
         if self._interrupted_at is not None:
@@ -330,6 +346,9 @@ class TurnDriver:
     def _on_command(self, command: Command, now: float) -> None:
         if command.type == "steer":
             self._steer(command)
+            return
+        if command.type == "answer":
+            self._questions.answer(command)
             return
         if self._interrupted_at is None:
             self._interrupted_at = now
@@ -398,6 +417,7 @@ class TurnDriver:
 
     async def _finish(self, outcome: Outcome) -> None:
         self._tell(self._shaper.drain())
+        self._questions.withdraw_all()
         if outcome.status == "failed" and outcome.failure not in {None, self._told}:
             self._tell_error(cast("Failure", outcome.failure), will_retry=False)
         self._tell(self._shaper.summary())
@@ -414,7 +434,8 @@ class TurnDriver:
                 late.append(message)
         for command in late:
             if command is not None:
-                self._close_command(command, "rejected", NOT_ACTIVE)
+                why = NOT_OPEN if command.type == "answer" else NOT_ACTIVE
+                self._close_command(command, "rejected", why)
 
     def _usage(self) -> dict[str, int] | None:
         if not self._total_usage:

@@ -56,8 +56,23 @@ class ExecutionPolicy(Shape, frozen=True, kw_only=True):
     sandbox: str | None = None
     approval: str | None = None
     timeout_ms: int | None = None
+    answer_timeout_ms: int | None = None
+    answer_default: str | None = None
     network: str | None = None
     secret_scope: SecretScope | None = None
+
+
+class PendingRequest(Shape, frozen=True, kw_only=True):
+    """A question of the agent that waits for an answer."""
+
+    id: str
+    command_id: str | None = None
+    kind: str = ""
+    method: str = ""
+    summary: str = ""
+    decisions: list[str] = []
+    expires_at: str | None = None
+    seq: int = 0
 
 
 class Run(Shape, frozen=True, kw_only=True):
@@ -76,6 +91,7 @@ class Run(Shape, frozen=True, kw_only=True):
     terminal_status: str | None = None
     failure_kind: str | None = None
     failure_message: str | None = None
+    pending_requests: list[PendingRequest] = []
     claimed_by: str | None = None
     epoch: int = 0
     lease_remaining_ms: int | None = None

@@ -24,7 +24,7 @@ from treadle.runner.backend import (
     start_backend,
 )
 from treadle.runner.classify import Origin, classify
-from treadle.runner.settle import settle
+from treadle.runner.requests import DECLINE, answer_alone, answer_to, question_of
 
 Json = dict[str, Any]
 
@@ -104,11 +104,15 @@ class Session:
             params["sandboxPolicy"] = policy
         return params
 
-    def answer(self, request: ServerRequest) -> str:
-        """Settle a server request; one word for what was decided. Raises BackendGone."""
-        reply, decision = settle(request.method, self._clock.now())
+    def refuse(self, request: ServerRequest) -> None:
+        """Decline what is asked while no turn is there to ask about. Raises BackendGone."""
+        question = question_of(request.method, request.params)
+        if question is None:
+            reply, _ = answer_alone(request.method, self._clock.now())
+        else:
+            decision = question.settled_by(DECLINE)
+            reply = {"result": answer_to(request.method, request.params, decision, None)}
         self.backend.respond(request, reply)
-        return decision
 
     async def close(self) -> None:
         """End the backend's whole tree."""
@@ -157,7 +161,7 @@ class Session:
                 return message
             if isinstance(message, ServerRequest):
                 with contextlib.suppress(BackendGone):
-                    self.answer(message)
+                    self.refuse(message)
             elif isinstance(message, Garbage):
                 raise _failed(FailureKind.BACKEND_JSON_PARSE_ERROR, message.reason)
             elif isinstance(message, Exited):

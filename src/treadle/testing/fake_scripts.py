@@ -4,6 +4,7 @@ One function per behaviour; `SCRIPTS` is the table of modes. The names are those
 fake backend, and at the end some of Treadle's own for drills. Knows the fake server only.
 """
 
+import json
 import os
 import sys
 from functools import partial
@@ -235,6 +236,30 @@ def approval(server: FakeServer, _prompt: str) -> None:
     server.completed()
 
 
+def every_request(server: FakeServer, _prompt: str) -> None:
+    """Ask each kind of question, one after another; the reply is what came back, as JSON."""
+    server.answer_start()
+    server.started()
+    replies = {
+        method: server.ask(method, itemId=f"ask_{number}", **params)
+        for number, (method, params) in enumerate(REQUESTS.items())
+    }
+    told = {method: reply.get("result", reply.get("error")) for method, reply in replies.items()}
+    _answer(server, json.dumps(told, sort_keys=True), "msg_1")
+    server.completed()
+
+
+def withdrawn_request(server: FakeServer, _prompt: str) -> None:
+    """Ask, then say that nobody needs to answer any more."""
+    server.answer_start()
+    server.started()
+    wire_id = server.ask_only("item/fileChange/requestApproval", itemId="ask_1", reason="a patch")
+    server.pause(TICK_SECONDS)
+    server.notify("serverRequest/resolved", threadId=server.thread_id, requestId=wire_id)
+    _answer(server, "went on without an answer", "msg_1")
+    server.completed()
+
+
 def echo_prompt(server: FakeServer, prompt: str) -> None:
     """Say the prompt everywhere, cut into pieces of three characters."""
     server.answer_start()
@@ -283,6 +308,40 @@ def _usage(input_tokens: int, output_tokens: int) -> dict[str, Any]:
 
 _DISCONNECTED = "stream disconnected before completion: error sending request"
 _503 = "unexpected status 503 Service Unavailable: upstream connect error"
+
+REQUESTS: dict[str, dict[str, Any]] = {
+    "item/commandExecution/requestApproval": {
+        "command": "rm -rf build",
+        "cwd": "/work",
+        "reason": "make room",
+        "availableDecisions": ["accept", "decline", "cancel"],
+    },
+    "item/fileChange/requestApproval": {"reason": "outside of the workspace"},
+    "item/permissions/requestApproval": {
+        "cwd": "/work",
+        "reason": "needs the network",
+        "permissions": {"network": {"enabled": True}, "fileSystem": None},
+    },
+    "item/tool/requestUserInput": {
+        "questions": [{"id": "colour", "header": "Colour", "question": "Which colour?"}],
+        "isBlocking": True,
+    },
+    "mcpServer/elicitation/request": {
+        "serverName": "loom",
+        "mode": "form",
+        "message": "How wide?",
+        "requestedSchema": {
+            "type": "object",
+            "properties": {"width": {"type": "integer"}},
+            "required": ["width"],
+        },
+    },
+    "item/tool/call": {"callId": "call_1", "tool": "weave", "arguments": {"rows": 3}},
+    "execCommandApproval": {"command": ["make", "clean"], "cwd": "/work"},
+    "applyPatchApproval": {"reason": "an old patch", "fileChanges": {}},
+    "currentTime/read": {},
+    "attestation/generate": {},
+}
 
 SCRIPTS: dict[str, Script] = {
     "default": default,
@@ -339,5 +398,7 @@ SCRIPTS: dict[str, Script] = {
     "stderr-flood": stderr_flood,
     "ignore-interrupt": ignore_interrupt,
     "approval-request": approval,
+    "every-request": every_request,
+    "withdrawn-request": withdrawn_request,
     "echo-prompt": echo_prompt,
 }

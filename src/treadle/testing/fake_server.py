@@ -128,12 +128,17 @@ class FakeServer:
 
     def ask(self, method: str, **params: Any) -> Json:
         """Send a server request and wait for the client's reply."""
-        request_id, self._next_request = self._next_request, self._next_request + 1
-        params = {"threadId": self.thread_id, "turnId": self.turn_id, **params}
-        self.send({"method": method, "id": request_id, "params": params})
+        request_id = self.ask_only(method, **params)
         while request_id not in self._replies:
             self._during_turn(self._take(None))
         return self._replies.pop(request_id)
+
+    def ask_only(self, method: str, **params: Any) -> int:
+        """Send a server request without waiting; its id."""
+        request_id, self._next_request = self._next_request, self._next_request + 1
+        params = {"threadId": self.thread_id, "turnId": self.turn_id, **params}
+        self.send({"method": method, "id": request_id, "params": params})
+        return request_id
 
     def _during_turn(self, message: Json | None) -> None:
         if message is None:

@@ -4,11 +4,12 @@ from typing import Any
 
 import msgspec
 
+from treadle.control.arrival import Arrival, Close, Step, steps, target_of
 from treadle.control.db.journal import RunJournal, run_not_found
 from treadle.control.db.repository import Progress, RequestKey, RunQuery, StoredAnswer
 from treadle.control.db.transaction import Row, Transaction
 from treadle.control.faults import IdempotencyConflict, NotFound, RunBusy, RunEnded
-from treadle.control.fold import RunFold, interrupt_target, open_result, run_result, terminal_of
+from treadle.control.fold import OpenCommand, RunFold, open_result, run_result, terminal_of
 from treadle.control.records import (
     Command,
     CommandPage,
@@ -61,35 +62,19 @@ def create_command(
     payload: bytes,
     key: RequestKey | None,
 ) -> StoredAnswer:
-    """Insert a command; close it, its target or the run at once where no runner is needed."""
+    """Insert a command; do at once what of it needs no runner."""
     scope = f"run:{run_id}"
     known = _answer_of(tx, scope, key)
     if known is not None:
         return known
     journal = RunJournal(tx, run_id)
     _refuse(journal, request)
-    command_id = new_id()
-    target = None
-    if request.type == CommandType.INTERRUPT:
-        target = interrupt_target(journal.fold, (request.payload or {}).get("commandId"))
-    journal.head.cmd_last += 1
-    tx.run(
-        "insert_command",
-        run_id=run_id,
-        cmd_seq=journal.head.cmd_last,
-        command_id=command_id,
-        type=request.type,
-        payload=payload.decode(),
-        target_command_id=target.id if target else None,
-        now=tx.now_ms,
-    )
-    created: dict[str, Any] = {"commandType": request.type, "cmdSeq": journal.head.cmd_last}
-    if target:
-        created["targetCommandId"] = target.id
-    journal.note("command-created", command_id, commandId=command_id, **created)
-    _close_at_once(journal, request.type, command_id, target.id if target else None)
+    command = Arrival(new_id(), request.type, request.payload or {})
+    target = target_of(journal.fold, command)
+    _insert_command(tx, journal, command, payload, target)
+    _take_steps(journal, steps(journal.fold, command, target))
     journal.save()
-    return _keep_answer(tx, scope, key, msgspec.json.encode(read_command(tx, run_id, command_id)))
+    return _keep_answer(tx, scope, key, msgspec.json.encode(read_command(tx, run_id, command.id)))
 
 
 def read_run(tx: Transaction, run_id: str) -> Run:
@@ -183,6 +168,7 @@ def run_of(row: Row, now_ms: int) -> Run:
         terminal_status=fold.terminal_status,
         failure_kind=fold.failure_kind,
         failure_message=fold.failure_message,
+        pending_requests=list(fold.requests.values()),
         claimed_by=row["last_holder"] if row["ended"] else row["runner_id"],
         epoch=row["epoch"],
         attempt=row["attempt"],
@@ -223,20 +209,37 @@ def _refuse(journal: RunJournal, request: CommandRequest) -> None:
         raise RunBusy("A turn of this run is open and its busyPolicy is reject; wait for its end.")
 
 
-def _close_at_once(
-    journal: RunJournal, command_type: CommandType, command_id: str, target_id: str | None
+def _insert_command(
+    tx: Transaction,
+    journal: RunJournal,
+    command: Arrival,
+    payload: bytes,
+    target: OpenCommand | None,
 ) -> None:
-    """Do what needs no runner: an interrupt without a turn, or anything that nobody would get."""
-    if command_type == CommandType.INTERRUPT and target_id is None:
-        _close(journal, command_id, CommandState.REJECTED, "turn-not-active")
-    elif journal.head.runner_id is not None:
-        return
-    elif command_type == CommandType.INTERRUPT and target_id is not None:
-        _close(journal, target_id, CommandState.CANCELLED, "Interrupted before a runner had it.")
-        _close(journal, command_id, CommandState.COMPLETED, None)
-    elif command_type == CommandType.CANCEL:
-        _close(journal, command_id, CommandState.COMPLETED, None)
-        journal.note("run-terminal", terminalStatus=TerminalStatus.CANCELLED)
+    journal.head.cmd_last += 1
+    target_id = target.id if target else None
+    tx.run(
+        "insert_command",
+        run_id=journal.run_id,
+        cmd_seq=journal.head.cmd_last,
+        command_id=command.id,
+        type=command.type,
+        payload=payload.decode(),
+        target_command_id=target_id,
+        now=tx.now_ms,
+    )
+    created: dict[str, Any] = {"commandType": command.type, "cmdSeq": journal.head.cmd_last}
+    if target_id:
+        created["targetCommandId"] = target_id
+    journal.note("command-created", command.id, commandId=command.id, **created)
+
+
+def _take_steps(journal: RunJournal, todo: list[Step]) -> None:
+    for step in todo:
+        if isinstance(step, Close):
+            _close(journal, step.command_id, step.state, step.message)
+        else:
+            journal.note("run-terminal", terminalStatus=step.terminal_status)
 
 
 def _close(journal: RunJournal, command_id: str, state: CommandState, message: str | None) -> None:

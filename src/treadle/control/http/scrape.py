@@ -21,7 +21,7 @@ READ_SECONDS = 3.0
 # Bounds the work of one scrape; the gauges stop growing there.
 MAX_RUNS = 1000
 MAX_STREAMS = 200
-HELD_STATUSES = ("claimed", "running", "interrupting")
+HELD_STATUSES = ("claimed", "running", "needs-input", "interrupting")
 
 
 async def show_metrics(request: Request) -> Response:
