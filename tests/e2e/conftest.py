@@ -32,6 +32,7 @@ def home(bare_home: Home, provider: FakeProvider) -> Home:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
+    """A folder that passes for a repository."""
     folder = tmp_path / "workspace"
-    folder.mkdir()
+    (folder / ".git").mkdir(parents=True)
     return folder

@@ -137,8 +137,10 @@ class Home:
         )
 
 
-async def start(home: Home, *arguments: str, cwd: Path | None = None) -> Running:
-    """Start `treadle ARGUMENTS`; the caller ends it."""
+async def start(
+    home: Home, *arguments: str, cwd: Path | None = None, stdin: int = asyncio.subprocess.DEVNULL
+) -> Running:
+    """Start `treadle ARGUMENTS`; the caller ends it. `stdin` as for `subprocess`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -146,7 +148,7 @@ async def start(home: Home, *arguments: str, cwd: Path | None = None) -> Running
         *arguments,
         cwd=cwd,
         env=home.environment,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=stdin,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -154,9 +156,11 @@ async def start(home: Home, *arguments: str, cwd: Path | None = None) -> Running
 
 
 @contextlib.asynccontextmanager
-async def started(home: Home, *arguments: str, cwd: Path | None = None) -> AsyncGenerator[Running]:
-    """`treadle ARGUMENTS`, killed at the end if it still runs."""
-    command = await start(home, *arguments, cwd=cwd)
+async def started(
+    home: Home, *arguments: str, cwd: Path | None = None, stdin: int = asyncio.subprocess.DEVNULL
+) -> AsyncGenerator[Running]:
+    """`treadle ARGUMENTS`, killed at the end if it still runs. `stdin` as for `subprocess`."""
+    command = await start(home, *arguments, cwd=cwd, stdin=stdin)
     try:
         yield command
     finally:

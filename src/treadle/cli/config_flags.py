@@ -20,7 +20,7 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--enable", action="append", default=[], metavar="FEATURE")
     parser.add_argument("--disable", action="append", default=[], metavar="FEATURE")
-    parser.add_argument("--profile", help="read NAME.config.toml of the home folder as well")
+    parser.add_argument("-p", "--profile", help="read NAME.config.toml of the home folder as well")
     parser.add_argument(
         "--strict-config", action="store_true", help="refuse unknown configuration keys"
     )

@@ -1,169 +1,237 @@
-"""`treadle exec`: runs one turn without a person and prints the answer."""
+"""`treadle exec`: runs one turn without a person and prints the answer, or every event.
+
+Owns the order of things and the exit code. The thread is opened, and its id printed, before
+standard input is read: whoever started this hears from it within a second, whatever it waits for.
+"""
 
 import argparse
 import asyncio
+import contextlib
 import logging
+import os
 import sys
+from collections.abc import AsyncGenerator, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from treadle.cli.config_flags import add_config_flags, open_config
+from treadle.cli.config_flags import open_config
+from treadle.cli.exec_options import Misused, parse, thread_overrides
+from treadle.cli.exec_prompt import check_source, images, read_prompt, read_schema
 from treadle.cli.progress import complain
 from treadle.cli.signals import StopSignals
 from treadle.cli.wiring.loop import run_loop
+from treadle.config.environment import DEFAULT_ORIGINATOR_VARIABLE
+from treadle.config.errors import ConfigError
 from treadle.config.store import ConfigStore
+from treadle.domain.failures import FailureClass
 from treadle.kit.tasks import TaskScope
 
-TURN_SECONDS = 24 * 3600.0
-"""Longest silence between two events of a turn; the model's own idle deadline is far shorter."""
+if TYPE_CHECKING:
+    from treadle.cli.exec_report import LastMessage
+    from treadle.cli.exec_turn import Ending
 
+FAILED = 1
+"""The service failed, or the turn could not begin."""
+MISUSED = 2
 INTERRUPTED = 130
-EXIT_CODES = {"completed": 0, "failed": 1, "interrupted": INTERRUPTED}
+
+API_KEY_VARIABLE = "CODEX_API_KEY"
+"""Holds a key for this command alone; the TypeScript package of Codex passes its own that way."""
+
+STOP_CODES = {"deadline": 4, "idle": 5, "signal": INTERRUPTED}
+CLASS_CODES = {FailureClass.SERVICE: FAILED, FailureClass.USER: 3, FailureClass.TRANSIENT: 6}
+
+T = TypeVar("T")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command's options."""
-    parser = argparse.ArgumentParser(prog="treadle exec", description=__doc__)
-    parser.add_argument("prompt", help="what to do; - reads it from standard input")
-    parser.add_argument("-C", "--cd", type=Path, default=Path(), metavar="DIR", help="work there")
-    parser.add_argument("-m", "--model")
-    parser.add_argument(
-        "-s", "--sandbox", choices=("read-only", "workspace-write", "danger-full-access")
-    )
-    parser.add_argument("--thread", metavar="ID", help="go on with a stored thread")
-    parser.add_argument("--ephemeral", action="store_true", help="store nothing")
-    parser.add_argument(
-        "-o", "--output-last-message", type=Path, metavar="FILE", help="write the answer there too"
-    )
-    parser.add_argument(
-        "--record-cassette", type=Path, metavar="FILE", help="record the exchanges with the model"
-    )
-    add_config_flags(parser)
-    return parser
+class _Stopped(Exception):
+    """A signal came before the turn began."""
 
 
 def run(arguments: list[str]) -> int:
-    """Run the turn; exit code 0 completed, 1 failed, 2 misused, 130 interrupted."""
-    options = build_parser().parse_args(arguments)
+    """Run the turn; the exit codes are those that `--help` lists."""
+    options = parse(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
-    if not options.cd.is_dir():
-        complain(f"{options.cd.absolute()} is no folder; name the one to work in with --cd")
-        return 2
+    cwd = options.cd.absolute()
+    if not cwd.is_dir():
+        complain(f"{cwd} is no folder; name the one to work in with --cd")
+        return MISUSED
     config = open_config(options)
     if config is None:
-        return 2
-    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
-    return run_loop(_exec(options, config, prompt))
+        return MISUSED
+    config.use_key(config.environment.get(API_KEY_VARIABLE))
+    try:
+        check_source(options.prompt)
+        start = {"outputSchema": read_schema(options.output_schema), "input": images(options)}
+        overrides = _overrides(config, options, cwd)
+        if not _is_trusted(config, options, cwd):
+            complain(
+                "Not inside a trusted directory and --skip-git-repo-check was not specified:"
+                f" {cwd} is neither in a Git repository nor trusted in the configuration."
+            )
+            return FAILED
+        return run_loop(_exec(options, config, overrides, start))
+    except (Misused, ConfigError) as error:
+        complain(str(error))
+        return MISUSED
+    except BrokenPipeError:
+        # Whoever read the answer has left; nothing more can be said on standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INTERRUPTED
 
 
-async def _exec(options: argparse.Namespace, config: ConfigStore, prompt: str) -> int:
-    from treadle.cli.headless import connected
-    from treadle.cli.wiring.engine import build_engine
-    from treadle.config.load import HomeMissing
+def _is_trusted(config: ConfigStore, options: argparse.Namespace, cwd: Path) -> bool:
+    if options.skip_git_repo_check or options.bypass:
+        return True
+    if any((folder / ".git").exists() for folder in (cwd, *cwd.parents)):
+        return True
+    return config.trust(str(cwd)) == "trusted"
+
+
+def _overrides(config: ConfigStore, options: argparse.Namespace, cwd: Path) -> dict[str, Any]:
+    """What the flags set for the thread; the folders of `--add-dir` join the configured ones."""
+    overrides = thread_overrides(options, cwd)
+    if options.add_dir:
+        roots = list(config.snapshot(str(cwd)).safety.workspace.writable_roots)
+        roots += [str(each.absolute()) for each in options.add_dir]
+        overrides["config"] = {"sandbox_workspace_write.writable_roots": roots}
+    return overrides
+
+
+async def _exec(
+    options: argparse.Namespace, config: ConfigStore, overrides: dict[str, Any], start: Any
+) -> int:
+    """Carry out the turn that `start` describes, its prompt aside; the exit code."""
+    from treadle.cli.exec_report import LastMessage
+    from treadle.cli.exec_turn import NoThread
+    from treadle.kit.clock import SystemClock
     from treadle.wire.protocol.errors import RpcError
 
     signals = StopSignals()
+    file = options.output_last_message
+    last = None if file is None else LastMessage(file, SystemClock())
+    try:
+        async with _connected(options, config) as client:
+            ending = await _turn(client, options, (overrides, start), signals, last)
+    except (RpcError, NoThread) as error:
+        complain(str(getattr(error, "message", error)))
+        return FAILED
+    except TimeoutError:
+        complain(f"{_stop_reason('deadline', options)}; no turn had begun")
+        return STOP_CODES["deadline"]
+    except _Stopped:
+        return INTERRUPTED
+    kept = last is None or last.ended()
+    code = _exit_code(ending.turn, ending.stopped_by)
+    return code if kept else code or FAILED
+
+
+async def _turn(
+    client: Any,
+    options: argparse.Namespace,
+    asked: tuple[dict[str, Any], dict[str, Any]],
+    signals: StopSignals,
+    last: "LastMessage | None",
+) -> "Ending":
+    """Open the thread, read the prompt, run the turn and report it."""
+    from treadle.cli.exec_report import Events, Words
+    from treadle.cli.exec_turn import Limits, Turn
+
+    loop = asyncio.get_running_loop()
+    ends_at = None if options.deadline is None else loop.time() + options.deadline
+    report = Events() if options.json else Words()
+    overrides, start = asked
+    opening = _open(client, options, overrides, report)
+    thread_id, prompt = await _in_time(opening, signals, ends_at)
+    turn = Turn(client, thread_id, report, last)
+    scope = TaskScope("signals")
+    scope.start(_pass_on(signals, turn), "signals")
+    try:
+        text: dict[str, Any] = {"type": "text", "text": prompt, "text_elements": []}
+        asked_for = {**start, "input": [*start["input"], text]}
+        ending = await turn.run(asked_for, Limits(ends_at, options.idle_deadline))
+    finally:
+        await scope.close()
+    report.ended(ending.turn, _stop_reason(ending.stopped_by, options))
+    return ending
+
+
+@contextlib.asynccontextmanager
+async def _connected(options: argparse.Namespace, config: ConfigStore) -> AsyncGenerator[Any]:
+    from treadle.cli.headless import connected
+    from treadle.cli.wiring.engine import build_engine
+    from treadle.config.load import HomeMissing
+
     try:
         engine = build_engine(config, source="exec", record_to=options.record_cassette)
     except HomeMissing as error:
-        complain(str(error))
-        return 2
-    async with connected(engine, "treadle_exec") as client:
-        try:
-            turn = await _Turn(client).run(options, prompt, signals)
-        except RpcError as error:
-            complain(error.message)
-            return 1
-    return INTERRUPTED if turn is None else _show(turn, options.output_last_message)
+        raise Misused(str(error)) from error
+    name = config.environment.get(DEFAULT_ORIGINATOR_VARIABLE) or "treadle_exec"
+    async with connected(engine, name) as client:
+        yield client
 
 
-def _show(turn: dict[str, Any], file: Path | None) -> int:
-    """Print the answer, or why there is none; the exit code."""
-    answer = _answer(turn)
-    if turn["status"] == "failed":
-        failure: dict[str, Any] = turn.get("error") or {}
-        complain(str(failure.get("message", "the turn failed")))
-    elif answer is not None:
-        print(answer, flush=True)
-        if file is not None and not _save(answer, file):
-            return 1
-    return EXIT_CODES[turn["status"]]
+async def _open(
+    client: Any, options: argparse.Namespace, overrides: dict[str, Any], report: Any
+) -> tuple[str, str]:
+    """Open the thread, say so, and only then read the prompt; id and prompt."""
+    from treadle.cli.exec_turn import Opening, open_thread
+
+    session = await open_thread(
+        client,
+        Opening(
+            action=options.action,
+            thread=options.thread,
+            overrides=overrides,
+            ephemeral=options.ephemeral,
+            source=options.thread_source,
+            any_folder=options.all,
+        ),
+    )
+    report.thread(session)
+    return str(session["thread"]["id"]), await read_prompt(options.prompt)
 
 
-def _save(answer: str, file: Path) -> bool:
+async def _in_time(work: Coroutine[Any, Any, T], signals: StopSignals, ends_at: float | None) -> T:
+    """Do `work`; raises TimeoutError at `ends_at`, and _Stopped when a signal comes first."""
+    scope = TaskScope("exec", on_failure=lambda _name, _error: None)
+    working = scope.start(work, "open")
+    stopped = scope.start(signals.first.wait(), "signal")
     try:
-        file.write_text(answer, encoding="utf-8")
-    except OSError as error:
-        complain(f"cannot write the answer to {file}: {error.strerror}; it is printed above")
-        return False
-    return True
+        async with asyncio.timeout_at(ends_at):
+            await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise _Stopped
+    finally:
+        await scope.close()
 
 
-def _answer(turn: dict[str, Any]) -> str | None:
-    for item in reversed(turn["items"]):
-        if item["type"] == "agentMessage":
-            return item["text"]
-    return None
+async def _pass_on(signals: StopSignals, turn: Any) -> None:
+    await signals.first.wait()
+    turn.stop("signal")
+    await signals.second.wait()
+    turn.quit()
 
 
-class _Turn:
-    """One turn over a client."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    async def run(
-        self, options: argparse.Namespace, prompt: str, signals: StopSignals
-    ) -> dict[str, Any] | None:
-        """Start it and wait for its end: a first signal interrupts it, None after a second one."""
-        client = self._client
-        thread_id = await self._open_thread(options)
-        text: dict[str, Any] = {"type": "text", "text": prompt, "text_elements": []}
-        started = await client.request("turn/start", {"threadId": thread_id, "input": [text]})
-        print(f"thread {thread_id}", file=sys.stderr)
-        scope = TaskScope("exec")
-        scope.start(self._interrupt(signals, thread_id, started["turn"]["id"]), "interrupt")
-        ending = scope.start(self._wait_end(thread_id), "events")
-        quitting = scope.start(signals.second.wait(), "quit")
-        try:
-            await asyncio.wait({ending, quitting}, return_when=asyncio.FIRST_COMPLETED)
-            return ending.result() if ending.done() else None
-        finally:
-            await scope.close()
-
-    async def _wait_end(self, thread_id: str) -> dict[str, Any]:
-        while True:
-            event = await self._client.next_event(TURN_SECONDS)
-            if event.method == "turn/completed" and event.params["threadId"] == thread_id:
-                return event.params["turn"]
-            _tell(event.method, event.params)
-
-    async def _interrupt(self, signals: StopSignals, thread_id: str, turn_id: str) -> None:
-        await signals.first.wait()
-        asked = {"threadId": thread_id, "turnId": turn_id}
-        await self._client.request("turn/interrupt", asked)
-
-    async def _open_thread(self, options: argparse.Namespace) -> str:
-        overrides: dict[str, Any] = {"cwd": str(options.cd.absolute())}
-        if options.model:
-            overrides["model"] = options.model
-        if options.sandbox:
-            overrides["sandbox"] = options.sandbox
-        if options.thread:
-            asked = {"threadId": options.thread, "excludeTurns": True, **overrides}
-            result = await self._client.request("thread/resume", asked)
-        else:
-            asked = {"ephemeral": options.ephemeral, **overrides}
-            result = await self._client.request("thread/start", asked)
-        return str(result["thread"]["id"])
+def _stop_reason(cause: str | None, options: argparse.Namespace) -> str | None:
+    match cause:
+        case "deadline":
+            return f"the deadline of {options.deadline:g} s has passed"
+        case "idle":
+            return f"the agent was silent for {options.idle_deadline:g} s"
+        case _:
+            return None
 
 
-def _tell(method: str, params: Any) -> None:
-    """Progress on standard error; the answer alone goes to standard output."""
-    if method == "item/started" and params["item"]["type"] == "commandExecution":
-        print(f"$ {params['item']['command']}", file=sys.stderr)
-    elif method == "item/completed" and params["item"]["type"] == "fileChange":
-        paths = ", ".join(change["path"] for change in params["item"]["changes"])
-        print(f"edited {paths}", file=sys.stderr)
-    elif method == "error" and params.get("willRetry"):
-        complain(f"{params['error']['message']} (trying again)")
+def _exit_code(turn: dict[str, Any], stopped_by: str | None) -> int:
+    if turn["status"] == "completed":
+        return 0
+    if stopped_by is not None:
+        return STOP_CODES[stopped_by]
+    if turn["status"] == "interrupted":
+        return INTERRUPTED
+    from treadle.runner.classify import Origin, classify
+
+    failure = classify(Origin.TERMINAL, turn.get("error"))
+    return CLASS_CODES[failure.facts.failure_class]

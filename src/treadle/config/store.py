@@ -62,6 +62,7 @@ class ConfigStore:
         self.flags: Mapping[str, Any] = flags or {}
         self.profile = profile
         self.system_folder = system_folder
+        self._api_key: str | None = None
         self._reader = FileReader()
         self._snapshots: OrderedDict[tuple[str | None, str], tuple[Reading, Config]]
         self._snapshots = OrderedDict()
@@ -69,6 +70,11 @@ class ConfigStore:
             ROOT.check(self.flags, (), [])
         except ValueFault as fault:
             raise FlagError(f"{fault.reason}\nin `{'.'.join(fault.key)}`\n") from fault
+
+    def use_key(self, api_key: str | None) -> None:
+        """Put `api_key`, if there is one, before the key of a stored login."""
+        self._api_key = api_key
+        self._snapshots.clear()
 
     @property
     def user_file(self) -> Path:
@@ -137,6 +143,14 @@ class ConfigStore:
         """
         reading = self._reader.start()
         return self._stack(reading, cwd, dotted_table(overrides or {}))[0]
+
+    def trust(self, cwd: str) -> TrustLevel | None:
+        """What the user says of a folder, its project or its repository; None for nothing.
+
+        Raises:
+            ConfigError: one of the files is no TOML.
+        """
+        return self._stack(self._reader.start(), cwd, {})[1]
 
     def read_text(self, path: Path) -> str | None:
         """A file's text now; None when there is none.
@@ -243,10 +257,12 @@ class ConfigStore:
         return check_requirements(parse_toml(text, str(path)), str(path), text)
 
     def login(self) -> Login | None:
-        """The stored login now; an unreadable one counts as none."""
+        """The login now: this process's own key, else the stored one if it can be read."""
         return self._login(self._reader.start())
 
     def _login(self, reading: Reading) -> Login | None:
+        if self._api_key:
+            return Login("apikey", self._api_key)
         try:
             return read_login(reading.text(self.home / LOGIN_FILE))
         except ConfigError:

@@ -201,6 +201,9 @@ class _HttpAnswer:
             return await self._content.readany()
         except TimeoutError as error:
             raise IdleTimeout from error
+        except aiohttp.ClientPayloadError as error:
+            # The library's text names its own errors, with status codes that nobody sent.
+            raise Disconnected("network error: the answer broke off") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Disconnected(_plain(error)) from error
 
