@@ -13,6 +13,7 @@ from treadle.engine.services.device_keys import DeviceKeys
 from treadle.engine.services.file_search import FileSearch
 from treadle.engine.services.mcp import Mcp
 from treadle.engine.services.requests import Requests
+from treadle.engine.services.skills import Skills
 from treadle.engine.services.special_turns import SpecialTurns
 from treadle.engine.services.thread_life import ThreadLife
 from treadle.engine.services.threads import Threads
@@ -31,6 +32,7 @@ class Services:
     mcp: Mcp
     config: ConfigService
     accounts: Accounts
+    skills: Skills
     subscriptions: Subscriptions
     device_keys: DeviceKeys
     file_search: FileSearch

@@ -15,9 +15,11 @@ from treadle.cli.wiring.config_service import StoreConfigService
 from treadle.cli.wiring.facts import server_facts
 from treadle.cli.wiring.late_planner import LatePlanner
 from treadle.cli.wiring.mcp import McpWiring
+from treadle.cli.wiring.skill_service import BookSkills
 from treadle.cli.wiring.version import VERSION
 from treadle.config.load import HomeMissing, ensure_home, read_installation_id
 from treadle.config.settings import Config
+from treadle.config.skills import SkillBook
 from treadle.config.store import ConfigStore
 from treadle.engine.agent.turn_report import TurnJournal
 from treadle.engine.services.device_keys import DeviceKeys
@@ -70,12 +72,13 @@ def build_engine(
     home = ensure_home(config.environment)
     feed = Feed()
     mcp = McpWiring(config)
+    skills = SkillBook(config)
     installation_id = read_installation_id(home)
 
     def plan_late() -> tuple[Planner, Callable[[], Awaitable[None]]]:
         from treadle.cli.wiring.planner import make_planner
 
-        return make_planner(config, installation_id, record_to, mcp)
+        return make_planner(config, skills, installation_id, record_to, mcp)
 
     planner = LatePlanner(plan_late)
     started = config.startup()
@@ -100,6 +103,7 @@ def build_engine(
         mcp=Mcp(threads, requests, mcp.for_client),
         config=StoreConfigService(config, []),
         accounts=StoredAccounts(config),
+        skills=BookSkills(config, skills),
         subscriptions=Subscriptions(clock),
         device_keys=DeviceKeys(home / "device-keys"),
         file_search=FileSearch(),

@@ -19,7 +19,7 @@ from treadle.cli.wiring.version import VERSION
 from treadle.config.agents_md import read_agents_md
 from treadle.config.errors import ConfigError
 from treadle.config.settings import Config
-from treadle.config.skills import read_skills
+from treadle.config.skills import SkillBook
 from treadle.config.store import ConfigStore
 from treadle.domain.policy import Settings, sandbox_from_mode
 from treadle.engine.agent.agent_thread import ModelTraits
@@ -35,12 +35,16 @@ from treadle.engine.tools.command_env import (
 
 
 def make_planner(
-    config: ConfigStore, installation_id: str | None, record_to: Path | None, mcp: McpWiring
+    config: ConfigStore,
+    skills: SkillBook,
+    installation_id: str | None,
+    record_to: Path | None,
+    mcp: McpWiring,
 ) -> tuple["ConfigPlanner", Callable[[], Awaitable[None]]]:
     """A planner over `config`, and what closes the model clients it makes."""
     models = ModelClients(installation_id, record_to)
     toolset = Toolset(_shell(), mcp)
-    planner = ConfigPlanner(config, models, toolset, _sandbox_chooser(config))
+    planner = ConfigPlanner(config, skills, models, toolset, _sandbox_chooser(config))
 
     async def close() -> None:
         await toolset.logins.close()
@@ -78,11 +82,13 @@ class ConfigPlanner:
     def __init__(
         self,
         config: ConfigStore,
+        skills: SkillBook,
         models: ModelClients,
         toolset: Toolset,
         sandbox_for: SandboxFor,
     ) -> None:
         self._config = config
+        self._skills = skills
         self._models = models
         self._toolset = toolset
         self._sandbox_for = sandbox_for
@@ -121,7 +127,7 @@ class ConfigPlanner:
             shell=Path(self._toolset.shell).name,
             shell_path=self._toolset.shell,
             home=str(self._config.home),
-            skills=read_skills(self._config.home),
+            skills=self._skills.read(settings.cwd).usable,
             timezone=_timezone(self._config.environment.variables),
             model=self._models.client(config.model.provider),
             tools=toolbox.tools,

@@ -12,6 +12,7 @@ from treadle.wire.protocol import (
     files,
     mcp,
     settings,
+    skills,
     threads,
 )
 from treadle.wire.protocol.method_spec import Lane, MethodSpec
@@ -62,6 +63,25 @@ HOST_METHODS = (
         name="mcpServer/resource/read",
         params=mcp.ResourceReadParams,
         result=mcp.ResourceReadResult,
+    ),
+    MethodSpec(
+        name="skills/list",
+        params=skills.SkillsListParams,
+        result=skills.SkillsListResult,
+        lane=_CONFIG_READ,
+        optional_params=True,
+    ),
+    MethodSpec(
+        name="skills/config/write",
+        params=skills.SkillSwitchParams,
+        result=skills.SkillSwitched,
+        lane=_CONFIG,
+    ),
+    MethodSpec(
+        name="skills/extraRoots/set",
+        params=skills.ExtraRootsParams,
+        result=threads.Empty,
+        lane=_CONFIG,
     ),
     MethodSpec(name="model/list", params=settings.ModelListParams, result=settings.ModelListResult),
     MethodSpec(name="fs/readFile", params=files.PathParams, result=files.FileContent),

@@ -17,7 +17,7 @@ NOT_OFFERED = """
     permissionProfile/list plugin/install plugin/installed plugin/list plugin/read
     plugin/reconcile plugin/share/checkout plugin/share/delete plugin/share/list
     plugin/share/save plugin/share/updateTargets plugin/skill/read plugin/uninstall
-    skills/config/write skills/extraRoots/set skills/list thread/approveGuardianDeniedAction
+    thread/approveGuardianDeniedAction
     thread/attachment/add thread/attachment/list thread/attachment/remove
     thread/attachmentOwner/list thread/section/move
     threadSection/create threadSection/delete threadSection/list threadSection/update
