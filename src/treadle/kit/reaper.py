@@ -9,12 +9,12 @@ the environment does. Linux only (it reads /proc); elsewhere nothing is started.
 import contextlib
 import os
 import secrets
-import subprocess
 import sys
 from pathlib import Path
 
 _SCRIPT = r"""
 import os, signal, sys
+os.chdir("/")
 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
     signal.signal(number, signal.SIG_IGN)
 needle = sys.argv[1].encode()
@@ -48,24 +48,31 @@ class _Watch:
         self.name = secrets.token_hex(8)
         self.owner = os.getpid()
         reading, self._writing = os.pipe()  # not inheritable: no child keeps us "alive"
+        # Standard streams are closed to it: a client that waits for our output to end must not wait
+        # for the helper. Nothing waits for its end either, as it comes after ours.
+        nothing = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)]
         try:
-            # Standard streams are closed to it: a client that waits for our output to end must
-            # not wait for the helper.
-            self._helper = subprocess.Popen(
+            self._pid = os.posix_spawn(
+                sys.executable,
                 [sys.executable, "-I", "-S", "-c", _SCRIPT, self.name],
-                stdin=reading,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={},
-                cwd="/",
-                start_new_session=True,
+                {},
+                file_actions=[(os.POSIX_SPAWN_DUP2, reading, 0), *nothing],
+                setsid=True,
             )
         finally:
             os.close(reading)
+        self._ended = False
 
     @property
     def alive(self) -> bool:
-        return self.owner == os.getpid() and self._helper.poll() is None
+        if self.owner != os.getpid():
+            return False
+        if not self._ended:
+            try:
+                self._ended = os.waitpid(self._pid, os.WNOHANG)[0] != 0
+            except ChildProcessError:
+                self._ended = True
+        return not self._ended
 
 
 _watch: _Watch | None = None
