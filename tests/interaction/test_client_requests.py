@@ -1,5 +1,6 @@
 """Requests to the client besides approvals: its own tools, forms, permissions."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import msgspec
 import pytest
 
 from support.app_lab import AppLab, LabClient, turn
-from support.fake_provider import calls, event, function_call
+from support.fake_provider import Step, calls, custom_tool_call, event, function_call
 from treadle.wire.client.client import Event
 from treadle.wire.protocol.errors import RpcError
 
@@ -254,3 +255,62 @@ async def test_shell_call_of_the_provider_runs_like_ours(lab: AppLab):
         "hey\n",
     )
     assert "hey" in output(lab, "c1")
+
+
+# ------------------------------------------------------------------ nobody there
+
+
+async def unattended(lab: AppLab, *steps: Any, more: dict[str, Any], **start: Any):
+    """A client that starts a turn of these steps and watches it no more; the ended turn."""
+    held = asyncio.Event()
+    lab.provider.script(Step([held, *steps[0].events]), *steps[1:])
+    client = await lab.connect(experimental=True)
+    thread_id = await lab.start_thread(client, **start)
+    await client.request("turn/start", turn(thread_id, **more))
+    await client.request("thread/unsubscribe", {"threadId": thread_id})
+    held.set()
+    async with asyncio.timeout(10):
+        await client.until("thread/closed")
+    wanted = {"threadId": thread_id, "includeTurns": True}
+    read = await client.request("thread/read", wanted)
+    wanted = {"threadId": thread_id, "includeSettled": True}
+    settled = (await client.request("approval/list", wanted))["data"]
+    return read["thread"]["turns"][0], settled
+
+
+async def test_a_clients_tool_that_nobody_can_carry_out_fails_at_once(lab: AppLab):
+    step = calls(function_call("lookup", {"id": "7"}, "d1"))
+    ended, _ = await unattended(lab, step, more={}, dynamicTools=[LOOKUP])
+    assert ended["status"] == "completed"
+    assert output(lab, "d1") == (
+        "the tool was not carried out: no client is connected that could answer"
+    )
+
+
+async def test_without_anybody_policy_settles_every_kind_and_keeps_the_reason(tmp_path: Path):
+    """Where configured so; otherwise what outlives a restart waits for a client to come."""
+    extra = 'approval_unattended = "settle"\n[features]\nrequest_permissions_tool = true'
+    async with AppLab(tmp_path, "memory", extra=extra) as lab:
+        patch = "*** Begin Patch\n*** Add File: a.txt\n+one\n*** End Patch"
+        step = calls(
+            function_call("exec_command", {"cmd": "touch b.txt", "login": False}, "c1"),
+            custom_tool_call("apply_patch", patch, "p1"),
+            function_call(
+                "request_permissions", {"permissions": {"network": {"enabled": True}}}, "g1"
+            ),
+            function_call("request_user_input", FORM, "f1"),
+        )
+        policy = {"approvalPolicy": "untrusted", "sandboxPolicy": {"type": "dangerFullAccess"}}
+        ended, settled = await unattended(lab, step, more={**policy, **PLAN_MODE}, model="gpt-5.5")
+        assert ended["status"] == "completed"
+        assert {entry["itemId"] for entry in settled} == {"c1", "p1", "g1", "f1"}
+        assert {entry["by"] for entry in settled} == {"policy"}
+        assert {entry["reason"] for entry in settled} == {
+            "no client is connected that could answer"
+        }
+        items = {entry["id"]: entry for entry in ended["items"]}
+        assert (items["c1"]["status"], items["p1"]["status"]) == ("declined", "declined")
+        told = [output(lab, call_id) for call_id in ("c1", "p1", "g1", "f1")]
+        assert "user" not in "".join(told)
+        assert not (lab.work / "a.txt").exists()
+        assert not (lab.work / "b.txt").exists()

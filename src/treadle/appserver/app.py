@@ -13,6 +13,7 @@ from treadle.appserver.dispatch import Dispatch, Handler
 from treadle.appserver.greeting import Greeting
 from treadle.appserver.handlers import (
     account,
+    approval,
     commands,
     device_key,
     file_search,
@@ -84,6 +85,8 @@ HANDLERS: Mapping[str, Handler] = {
     "turn/start": turn.start,
     "turn/steer": turn.steer,
     "turn/interrupt": turn.interrupt,
+    "approval/list": approval.list_approvals,
+    "approval/answer": approval.answer,
     "review/start": special_turns.review,
     "thread/compact/start": special_turns.compact,
     "thread/shellCommand": special_turns.shell_command,
@@ -141,9 +144,14 @@ class AppServer:
         self._numbers = itertools.count(1)
         self._sessions: set[Session] = set()
         services.threads.watched = services.subscriptions.watched
-        services.subscriptions.on_unwatched = services.threads.unwatched
+        services.requests.watched = services.subscriptions.watched
+        services.subscriptions.on_unwatched = self._unwatched
         services.subscriptions.requests.on_answer = self._answered
         feed.listen(services.subscriptions)
+
+    def _unwatched(self, thread_id: str) -> None:
+        self._services.requests.unwatched(thread_id)
+        self._services.threads.unwatched(thread_id)
 
     def _answered(self, number: int, answer: Answer | None) -> None:
         requests = self._services.requests

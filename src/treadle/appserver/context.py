@@ -7,6 +7,7 @@ from treadle.appserver.greeting import ServerFacts
 from treadle.appserver.session import Session
 from treadle.appserver.subscriptions import Subscriptions
 from treadle.engine.services.accounts import Accounts
+from treadle.engine.services.approvals import Approvals
 from treadle.engine.services.commands import CommandHost
 from treadle.engine.services.config import ConfigService
 from treadle.engine.services.device_keys import DeviceKeys
@@ -29,6 +30,7 @@ class Services:
     special_turns: SpecialTurns
     life: ThreadLife
     requests: Requests
+    approvals: Approvals
     mcp: Mcp
     config: ConfigService
     accounts: Accounts

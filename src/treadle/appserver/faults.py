@@ -18,6 +18,8 @@ def translate(error: Exception) -> RpcError | None:
     match error:
         case errors.InputTooLarge() | errors.NotSteerable() | errors.TurnInTheWay():
             return _about_input(error)
+        case errors.NotOpen(data=data):
+            return invalid_request(str(error), data)
         case errors.ThreadIsArchived(thread_id=thread_id):
             return invalid_request(
                 f"session {thread_id} is archived. "

@@ -163,7 +163,9 @@ async def _connected(options: argparse.Namespace, config: ConfigStore) -> AsyncG
     from treadle.config.load import HomeMissing
 
     try:
-        engine = build_engine(config, source="exec", record_to=options.record_cassette)
+        engine = build_engine(
+            config, source="exec", record_to=options.record_cassette, unattended=True
+        )
     except HomeMissing as error:
         raise Misused(str(error)) from error
     name = config.environment.get(DEFAULT_ORIGINATOR_VARIABLE) or "treadle_exec"

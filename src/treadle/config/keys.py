@@ -295,6 +295,7 @@ OTHER_KEYS: dict[str, Shape] = {
     "allow_symlinked_codex_home": _FLAG,
     "approval_timeout_decision": OneOf(("accept", "decline", "cancel")),
     "approval_timeout_secs": _U64,
+    "approval_unattended": OneOf(("wait", "settle")),
     "apps_mcp_product_sku": _TEXT,
     "audio": _ANY,
     "auto_review": MapOf(_ANY),

@@ -5,11 +5,11 @@ to, how a turn ended, what the model is to see. Knows no file, no clock and no c
 """
 
 from collections.abc import Iterable
-from typing import cast
 
 import msgspec
 
-from treadle.domain.items import StoredItem, UserMessage, input_text
+from treadle.domain.approvals import waiting_turn
+from treadle.domain.items import StoredItem, UserMessage, input_text, item_id
 from treadle.domain.policy import Settings
 from treadle.domain.records import (
     ContextReplaced,
@@ -75,8 +75,8 @@ class TurnFold:
         turn = self._turn(record.turn_id)
         slots = self._slots[record.turn_id]
         item = record.item
-        item_id = _item_id(item)
-        taken = slots.get(item_id)
+        known_as = item_id(item)
+        taken = slots.get(known_as)
         if taken is not None:
             index, started = taken
             # The same start means the same item, told again; anything else only shares the name.
@@ -84,9 +84,9 @@ class TurnFold:
             if again and type(turn.items[index]) is type(item):
                 turn.items[index] = item
                 return
-            item_id = _free_id(item_id, slots)
-            item = _with_id(item, item_id)
-        slots[item_id] = (len(turn.items), record.started_at_ms)
+            known_as = _free_id(known_as, slots)
+            item = _with_id(item, known_as)
+        slots[known_as] = (len(turn.items), record.started_at_ms)
         turn.items.append(item)
 
     def _end(self, record: TurnEnded) -> None:
@@ -100,11 +100,16 @@ class TurnFold:
         turn.duration_ms = record.duration_ms
 
 
-def turns(records: Iterable[ThreadRecord], running_turn_id: str | None = None) -> list[Turn]:
-    """The turns of a log, oldest first; see `TurnFold.turns`."""
+def turns(records: list[ThreadRecord], running_turn_id: str | None = None) -> list[Turn]:
+    """The turns of a log, oldest first; see `TurnFold.turns`.
+
+    A turn that waits for nothing but answers goes on when they come: it is in progress.
+    """
     fold = TurnFold()
     for record in records:
         fold.add(record)
+    if running_turn_id is None and (waiting := waiting_turn(records)) is not None:
+        running_turn_id = waiting.turn_id
     return fold.turns(running_turn_id)
 
 
@@ -176,20 +181,14 @@ def preview(records: Iterable[ThreadRecord]) -> str:
     return ""
 
 
-def _item_id(item: StoredItem) -> str:
-    if isinstance(item, msgspec.Struct):
-        return str(getattr(item, "id", ""))
-    return str(cast("dict[str, object]", item).get("id", "")) if isinstance(item, dict) else ""
-
-
-def _free_id(item_id: str, taken: dict[str, tuple[int, int | None]]) -> str:
+def _free_id(wanted: str, taken: dict[str, tuple[int, int | None]]) -> str:
     count = 2
-    while f"{item_id}-{count}" in taken:
+    while f"{wanted}-{count}" in taken:
         count += 1
-    return f"{item_id}-{count}"
+    return f"{wanted}-{count}"
 
 
-def _with_id(item: StoredItem, item_id: str) -> StoredItem:
+def _with_id(item: StoredItem, new_id: str) -> StoredItem:
     if isinstance(item, msgspec.Struct):
-        return msgspec.structs.replace(item, id=item_id)
-    return {**item, "id": item_id}
+        return msgspec.structs.replace(item, id=new_id)
+    return {**item, "id": new_id}

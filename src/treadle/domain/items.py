@@ -5,7 +5,7 @@ present, null when unknown) and into stored threads. Owns the vocabulary alone; 
 about is the agent's business.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -256,6 +256,13 @@ ThreadItem = (
 
 StoredItem = Any
 """A ThreadItem, or the raw object of another program's item that this one does not know."""
+
+
+def item_id(item: StoredItem) -> str:
+    """The id of an item, empty where another program's item has none."""
+    if isinstance(item, msgspec.Struct):
+        return str(getattr(item, "id", ""))
+    return str(cast("dict[str, object]", item).get("id", "")) if isinstance(item, dict) else ""
 
 
 def input_text(content: list[UserInput]) -> str:

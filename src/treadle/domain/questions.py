@@ -20,6 +20,8 @@ class Question(msgspec.Struct, kw_only=True, frozen=True):
     item_id: str
     asked_at_ms: int = 0
     """Unix milliseconds."""
+    effect: str = ""
+    """Digest of exactly what a yes lets happen; made of the question where the asker gives none."""
 
 
 class CommandQuestion(Question, kw_only=True, frozen=True):

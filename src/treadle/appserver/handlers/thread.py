@@ -131,5 +131,5 @@ async def unsubscribe(context: Context, params: proto.ThreadIdParams) -> proto.U
     if not subscriptions.subscribed(context.session, thread_id):
         return proto.UnsubscribeResult(status="notSubscribed")
     if subscriptions.unsubscribe(context.session, thread_id):
-        context.afterwards(lambda: threads.unwatched(thread_id))
+        context.afterwards(lambda: context.services.subscriptions.on_unwatched(thread_id))
     return proto.UnsubscribeResult(status="unsubscribed")

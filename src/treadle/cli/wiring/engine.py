@@ -22,12 +22,13 @@ from treadle.config.settings import Config
 from treadle.config.skills import SkillBook
 from treadle.config.store import ConfigStore
 from treadle.engine.agent.turn_report import TurnJournal
+from treadle.engine.services.approvals import Approvals
 from treadle.engine.services.device_keys import DeviceKeys
 from treadle.engine.services.feed import Feed
 from treadle.engine.services.file_search import FileSearch
 from treadle.engine.services.mcp import Mcp
 from treadle.engine.services.planning import Planner
-from treadle.engine.services.requests import Deadline, Requests
+from treadle.engine.services.requests import Deadline, Patience, Requests
 from treadle.engine.services.special_turns import SpecialTurns
 from treadle.engine.services.thread_life import make_thread_life
 from treadle.engine.services.threads import Threads
@@ -59,11 +60,16 @@ class Engine:
 
 
 def build_engine(
-    config: ConfigStore, *, source: Any = "vscode", record_to: Path | None = None
+    config: ConfigStore,
+    *,
+    source: Any = "vscode",
+    record_to: Path | None = None,
+    unattended: bool = False,
 ) -> Engine:
     """An engine as configured; `source` is stamped on new threads.
 
-    With `record_to` the exchanges with models are recorded to that file.
+    With `record_to` the exchanges with models are recorded to that file. `unattended` says that its
+    clients answer no questions: they are settled by policy at once.
 
     Raises:
         HomeMissing: the home folder is not there.
@@ -91,7 +97,7 @@ def build_engine(
         source=source,
         version=VERSION,
     )
-    requests = Requests(feed, _deadline(started))
+    requests = Requests(feed, clock, _patience(started, alone=unattended))
     turns = Turns(threads, feed, clock, TurnLauncher(threads, feed, clock, _journal, requests))
     life = make_thread_life(threads, turns)
     services = Services(
@@ -100,6 +106,7 @@ def build_engine(
         special_turns=SpecialTurns(turns, life.forks),
         life=life,
         requests=requests,
+        approvals=Approvals(threads, requests),
         mcp=Mcp(threads, requests, mcp.for_client),
         config=StoreConfigService(config, []),
         accounts=StoredAccounts(config),
@@ -115,12 +122,16 @@ def build_engine(
     return Engine(AppServer(services, feed), services, planner, mcp)
 
 
-def _deadline(config: Config) -> Deadline | None:
-    """How long a question may stay open; without a setting, as long as its turn."""
+def _patience(config: Config, *, alone: bool) -> Patience:
+    """How long questions stay open, and what becomes of those that nobody answers."""
     seconds = config.table.get("approval_timeout_secs")
-    if not seconds:
-        return None
-    return Deadline(float(seconds), config.table.get("approval_timeout_decision") or "decline")
+    default = config.table.get("approval_timeout_decision") or "decline"
+    return Patience(
+        deadline=Deadline(float(seconds), default) if seconds else None,
+        waits_for_clients=config.table.get("approval_unattended") != "settle",
+        alone=alone,
+        default=default,
+    )
 
 
 def _store(config: Config, clock: Clock) -> ThreadStore:

@@ -5,6 +5,7 @@ answer in flight, and what becomes of it when it is left, cut short or stopped.
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -12,7 +13,7 @@ from treadle.domain.turns import TurnError
 from treadle.engine.agent.agent_thread import AgentThread
 from treadle.engine.agent.model_requests import turn_request
 from treadle.engine.agent.response_reader import ResponseReader
-from treadle.engine.agent.tool_runs import ToolRuns
+from treadle.engine.agent.tool_runs import ToolRuns, tool_call
 from treadle.engine.agent.turn_report import TurnReport
 from treadle.engine.agent.turn_state import TurnState
 from treadle.engine.model.model_client import ModelEvent, ResponseCompleted, Retrying
@@ -69,6 +70,16 @@ class Conversation:
             self._report.used(completed.usage)
         self._report.diff_changed()
         return completed
+
+    async def carry_out(self, items: Sequence[dict[str, Any]]) -> None:
+        """Carry out calls that an earlier process of ours left without an output."""
+        for item in items:
+            call = tool_call(item)
+            if call is not None:
+                self._state.call_made(call.call_id, custom=call.custom)
+                self._runs.start(call)
+        await self._runs.collect(self._answered)
+        self._report.diff_changed()
 
     async def drop_answer(self) -> None:
         """Forget a failed answer, to ask again; the outputs of calls it made are kept."""

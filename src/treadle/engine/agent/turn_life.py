@@ -59,6 +59,8 @@ class TurnLife:
         report: TurnReport,
         work: Work,
         on_status: OnStatus,
+        *,
+        reopened: bool = False,
     ) -> None:
         """Prepare a turn.
 
@@ -68,13 +70,23 @@ class TurnLife:
             report: its record keeper.
             work: what it does.
             on_status: hears `inProgress` at the start, and the terminal status before it is told.
+            reopened: whether another process began it, so that its beginning is in the log.
         """
         self._thread = thread
         self._state = state
         self._report = report
         self._work = work
         self._on_status = on_status
+        self._reopened = reopened
+        self._parked = False
         self._task: asyncio.Task[Any] | None = None
+
+    def park(self) -> None:
+        """Stop without an end: the log keeps the turn as one that waits for answers."""
+        self._parked = True
+        self._report.fall_silent()
+        if self._task is not None:
+            self._task.cancel()
 
     def interrupt(self) -> None:
         """End the turn as interrupted; at once where it runs, else as its first deed."""
@@ -107,21 +119,22 @@ class TurnLife:
 
     def _check_interrupt(self) -> None:
         """An interrupt may come before the first step, when a cancel goes unseen."""
-        if self._state.interrupted:
+        if self._state.interrupted or self._parked:
             raise asyncio.CancelledError
 
     async def _begin(self) -> None:
         thread, state = self._thread, self._state
         started_at = state.started_at_ms // 1000
-        self._report.record(
-            TurnStarted(
-                turn_id=state.turn_id,
-                started_at=started_at,
-                model_context_window=thread.traits.context_window,
+        if not self._reopened:
+            self._report.record(
+                TurnStarted(
+                    turn_id=state.turn_id,
+                    started_at=started_at,
+                    model_context_window=thread.traits.context_window,
+                )
             )
-        )
-        self._work.prepare()
-        await thread.log.flush()
+            self._work.prepare()
+            await thread.log.flush()
         self._on_status("inProgress")
         thread.announcer.publish(
             TurnBegan(
@@ -129,7 +142,8 @@ class TurnLife:
                 turn=Turn(id=state.turn_id, root_turn_id=state.turn_id, started_at=started_at),
             )
         )
-        self._work.open()
+        if not self._reopened:
+            self._work.open()
 
     # ------------------------------------------------------------------ endings
 
@@ -138,7 +152,8 @@ class TurnLife:
         if self._state.over:
             return
         await self._work.stop("interrupted")
-        await self._end("interrupted", reason="interrupted")
+        if not self._parked:
+            await self._end("interrupted", reason="interrupted")
 
     async def _failed(self, error: TurnError) -> None:
         if not self._state.over:

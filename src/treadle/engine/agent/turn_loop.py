@@ -5,9 +5,10 @@ its own. Beginning and end are the frame's (`turn_life`). The order of records a
 is that of the references.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from treadle.domain.approvals import schema_record
 from treadle.domain.items import UserInput, UserMessage
 from treadle.domain.records import SettingsApplied, TurnContext
 from treadle.domain.skills import named_skills
@@ -33,20 +34,22 @@ class TurnLoop:
     def __init__(
         self,
         parts: TurnParts,
-        first: Steer,
+        first: Steer | None,
         *,
         load_images: LoadImages,
         load_skill: LoadSkill,
         output_schema: Any = None,
+        calls: Sequence[dict[str, Any]] = (),
     ) -> None:
         """Prepare the work.
 
         Args:
             parts: the turn's thread, rules and record keeper.
-            first: the input that the turn begins with.
+            first: the input that the turn begins with; None for one that was begun already.
             load_images: reads local images of an input into data URLs.
             load_skill: reads a skill.
             output_schema: JSON schema that the final message must follow.
+            calls: the model's calls that such a turn was left with.
         """
         thread, state, report = parts.thread, parts.state, parts.report
         self._thread = thread
@@ -54,7 +57,9 @@ class TurnLoop:
         self._report = report
         self._load_images = load_images
         self._load_skill = load_skill
-        self._first: Steer | None = first
+        self._first = first
+        self._calls = tuple(calls)
+        self._output_schema = output_schema
         self._conversation = Conversation(thread, state, report, parts.tools, output_schema)
         self._compactor = Compactor(thread, state.turn_id, report)
         self._compacts_first = False
@@ -72,6 +77,8 @@ class TurnLoop:
         self._compacts_first = self._thread.is_full
         if not self._compacts_first:
             tell_surroundings(self._thread, self._report, self._state.turn_id)
+        if self._output_schema is not None:
+            self._report.record(schema_record(self._output_schema, self._thread.clock.now()))
 
     def open(self) -> None:
         """Take the input, unless the context is compacted first."""
@@ -103,11 +110,13 @@ class TurnLoop:
             tell_surroundings(self._thread, self._report, self._state.turn_id)
             self._take_first()
             self._take_waiting()
-        while await self._exchange() == "sample":
+        following = await (self._go_on() if self._calls else self._exchange())
+        while following == "sample":
             if self._thread.is_full:
                 await self._compactor.compact(automatic=True)
             self._take_waiting()
             await self._thread.log.flush()
+            following = await self._exchange()
 
     async def take_over(self) -> None:
         """Converse about the input that joined a turn which began with something else."""
@@ -122,6 +131,12 @@ class TurnLoop:
             self._report.keep(note)
         for steer in self._state.take_steers():
             self._take_input(steer)
+
+    async def _go_on(self) -> str:
+        """Carry out what the turn was left with; what follows."""
+        await self._conversation.carry_out(self._calls)
+        self._may_compact = True
+        return self._next(None)
 
     async def _exchange(self) -> str:
         """One exchange; `sample` when another follows, `end` when the turn is over."""

@@ -14,6 +14,7 @@ from treadle.domain.events import (
     Noticed,
     PlanUpdated,
     TextDelta,
+    ThreadEvent,
     UsageUpdated,
     Warned,
 )
@@ -48,10 +49,21 @@ class TurnReport:
         self._journal = journal
         self._started: dict[str, int] = {}
         self._diff = ""
+        self._silent = False
         self.last_message: AgentMessage | None = None
+
+    def fall_silent(self) -> None:
+        """Neither write nor tell anything any more: the turn is left as the log has it."""
+        self._silent = True
+
+    def _tell(self, event: ThreadEvent) -> None:
+        if not self._silent:
+            self._thread.announcer.publish(event)
 
     def record(self, record: ThreadRecord) -> None:
         """Append a record to the thread's log."""
+        if self._silent:
+            return
         record.at = self._thread.clock.now()
         self._thread.log.append([record])
 
@@ -77,7 +89,7 @@ class TurnReport:
         """An item appeared."""
         at_ms = self._now_ms()
         self._started[item.id] = at_ms
-        self._thread.announcer.publish(
+        self._tell(
             ItemStarted(
                 thread_id=self._thread.thread_id, turn_id=self._turn_id, item=item, at_ms=at_ms
             )
@@ -85,7 +97,7 @@ class TurnReport:
 
     def output(self, item_id: str, delta: str) -> None:
         """A running command said something."""
-        self._thread.announcer.publish(
+        self._tell(
             TextDelta(
                 thread_id=self._thread.thread_id,
                 turn_id=self._turn_id,
@@ -97,7 +109,7 @@ class TurnReport:
 
     def typed(self, item_id: str, process_id: str, text: str) -> None:
         """The agent typed into a running command."""
-        self._thread.announcer.publish(
+        self._tell(
             Noticed(
                 thread_id=self._thread.thread_id,
                 method="item/commandExecution/terminalInteraction",
@@ -124,7 +136,7 @@ class TurnReport:
                 completed_at_ms=at_ms,
             )
         )
-        self._thread.announcer.publish(
+        self._tell(
             ItemCompleted(
                 thread_id=self._thread.thread_id, turn_id=self._turn_id, item=item, at_ms=at_ms
             )
@@ -136,13 +148,11 @@ class TurnReport:
         if diff == self._diff:
             return
         self._diff = diff
-        self._thread.announcer.publish(
-            DiffUpdated(thread_id=self._thread.thread_id, turn_id=self._turn_id, diff=diff)
-        )
+        self._tell(DiffUpdated(thread_id=self._thread.thread_id, turn_id=self._turn_id, diff=diff))
 
     def plan_updated(self, explanation: str | None, plan: list[dict[str, Any]]) -> None:
         """The agent's plan changed."""
-        self._thread.announcer.publish(
+        self._tell(
             PlanUpdated(
                 thread_id=self._thread.thread_id,
                 turn_id=self._turn_id,
@@ -168,17 +178,15 @@ class TurnReport:
             total=thread.usage, last=usage, model_context_window=thread.traits.context_window
         )
         self.record(UsageRecorded(turn_id=self._turn_id, usage=total))
-        thread.announcer.publish(
-            UsageUpdated(thread_id=thread.thread_id, turn_id=self._turn_id, usage=total)
-        )
+        self._tell(UsageUpdated(thread_id=thread.thread_id, turn_id=self._turn_id, usage=total))
 
     def warned(self, text: str) -> None:
         """The user should know this."""
-        self._thread.announcer.publish(Warned(thread_id=self._thread.thread_id, message=text))
+        self._tell(Warned(thread_id=self._thread.thread_id, message=text))
 
     def failed(self, error: TurnError, *, will_retry: bool) -> None:
         """The turn, or an attempt within it, failed."""
-        self._thread.announcer.publish(
+        self._tell(
             ErrorRaised(
                 thread_id=self._thread.thread_id,
                 turn_id=self._turn_id,

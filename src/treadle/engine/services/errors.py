@@ -19,6 +19,7 @@ from treadle.engine.store.thread_store import (
 __all__ = [
     "InputTooLarge",
     "InvalidQuery",
+    "NotOpen",
     "NotSteerable",
     "PlanRejected",
     "Refused",
@@ -52,6 +53,18 @@ class ThreadNotLoaded(Refused):
 
     def __init__(self, thread_id: str) -> None:
         super().__init__(f"thread not found: {thread_id}")
+
+
+class NotOpen(Exception):
+    """A question takes no answer (any more): look at the thread's approvals.
+
+    Attributes:
+        settled: how it ended, where it did.
+    """
+
+    def __init__(self, number: int, why: str, settled: dict[str, Any] | None = None) -> None:
+        super().__init__(f"request {number} is not open: {why}")
+        self.data: dict[str, Any] = {"requestId": number, "settled": settled}
 
 
 class NotSteerable(Refused):

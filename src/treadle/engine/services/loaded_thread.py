@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from treadle.domain.approvals import ApprovalFold
 from treadle.domain.goals import GOAL_LINE, Goal, latest_goal
 from treadle.domain.ids import ThreadId
 from treadle.domain.inbox import Inbox, InboxFold
@@ -59,6 +60,8 @@ class RunningTurn:
     interrupt: Callable[[], None]
     steered: Callable[[], None]
     """Call it after input has joined the state: the answer in flight is cut short."""
+    park: Callable[[], None]
+    """Leave the turn as its log has it, to be gone on with by another process."""
     kind: TurnKind = "regular"
     tools: ToolContext | None = None
     """What commands use that join the turn."""
@@ -75,6 +78,7 @@ class ThreadLog:
         """Hears of each item of the model's context, where a client asked for them."""
         self._inbox = InboxFold()
         self.goal: Goal | None = None
+        self.approvals = ApprovalFold()
         self._patch: ThreadPatch | None = None
 
     @property
@@ -94,10 +98,11 @@ class ThreadLog:
         return self._inbox.inbox
 
     def recall(self, records: list[ThreadRecord]) -> None:
-        """Begin with what a stored log says of inbox and goal."""
-        self._inbox = InboxFold()
+        """Begin with what a stored log says of inbox, approvals and goal."""
+        self._inbox, self.approvals = InboxFold(), ApprovalFold()
         for record in records:
             self._inbox.add(record)
+            self.approvals.add(record)
         self.goal = latest_goal(records)
 
     async def change(self, patch: ThreadPatch) -> None:
@@ -114,6 +119,7 @@ class ThreadLog:
 
     def _observe(self, record: ThreadRecord) -> None:
         self._inbox.add(record)
+        self.approvals.add(record)
         if isinstance(record, ModelItem):
             if self.on_model_item is not None:
                 self.on_model_item(record)

@@ -14,7 +14,7 @@ from treadle.engine.services.loaded_thread import LoadedThread
 from treadle.engine.services.requests import Requests
 from treadle.engine.services.threads import Threads
 from treadle.engine.tools.mcp_approvals import may_ask
-from treadle.engine.tools.mcp_elicit import DECLINED, put, question_from
+from treadle.engine.tools.mcp_elicit import DECLINED, FORBIDDEN, put, question_from
 from treadle.engine.tools.mcp_link import Json, McpError, all_pages
 from treadle.engine.tools.mcp_resources import link_to
 from treadle.engine.tools.mcp_servers import Server, ThreadServers, connect, describe
@@ -198,9 +198,10 @@ class ClientCaller:
     async def elicit(self, params: Json) -> Json:
         """See `Caller.elicit`."""
         thread = self._thread
-        if not may_ask(thread.agent.settings):
-            return DECLINED
         question = question_from(params, self._server, thread_id=thread.thread_id)
+        if not may_ask(thread.agent.settings):
+            self._requests.declined(thread, question, FORBIDDEN.format(self._server))
+            return DECLINED
         return await put(question, lambda asked: self._requests.ask(thread, asked))
 
 

@@ -9,12 +9,12 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from treadle.domain import history
+from treadle.domain.approvals import WaitingTurn, waiting_turn
 from treadle.domain.events import (
     StatusChanged,
     ThreadBegan,
@@ -28,7 +28,6 @@ from treadle.domain.records import (
     SettingsApplied,
     ThreadCreated,
     ThreadRecord,
-    UsageRecorded,
 )
 from treadle.domain.threads import NotLoaded, ThreadSummary
 from treadle.domain.turns import Turn
@@ -40,6 +39,7 @@ from treadle.engine.services.feed import Feed
 from treadle.engine.services.git_info import read_git_info
 from treadle.engine.services.loaded_thread import LoadedThread, ThreadLog, summarise
 from treadle.engine.services.planning import Overrides, Planner, ThreadPlan
+from treadle.engine.services.thread_opening import Client, NewThread, Opened
 from treadle.engine.services.thread_restore import mend, raw_item, restore
 from treadle.engine.services.thread_servers import open_servers, require_servers
 from treadle.engine.store.thread_store import (
@@ -56,39 +56,6 @@ from treadle.kit.tasks import TaskScope
 
 STOP_TURN_SECONDS = 5.0
 """How long closing a thread waits for its interrupted turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """Who asks: its name as the originator, and the user agent that providers see."""
-
-    originator: str
-    user_agent: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewThread:
-    """What a client asks of a new thread."""
-
-    overrides: Overrides
-    client: Client
-    ephemeral: bool = False
-    thread_source: str | None = None
-    dynamic_tools: list[dict[str, Any]] | None = None
-    raw_items: bool = False
-    """Whether its subscribers hear every item of the model's context."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A thread in memory, its plan, and (after a resume) its turns."""
-
-    thread: LoadedThread
-    plan: ThreadPlan
-    turns: list[Turn]
-    usage: UsageRecorded | None = None
-    """The token counts last recorded, of a thread that comes from its log."""
-    warnings: tuple[str, ...] = ()
 
 
 __all__ = ["Client", "NewThread", "Opened", "ThreadQuery", "Threads"]
@@ -121,6 +88,10 @@ class Threads:
         self._closing: dict[str, asyncio.Event] = {}
         self._scope = TaskScope("threads")
         self.watched: Callable[[str], bool] = lambda _thread_id: True
+        self.on_waiting: Callable[[LoadedThread, WaitingTurn], None] = lambda _thread, _turn: None
+        """Goes on with a turn that the log of a thread just loaded leaves waiting for answers."""
+        self.parks: Callable[[LoadedThread], bool] = lambda _thread: False
+        """Whether a running turn can be left to a later process as it is."""
 
     # ------------------------------------------------------------------ opening
 
@@ -263,6 +234,9 @@ class Threads:
             warnings = (*warnings, text)
         turns = restore(thread, records)
         await self._require_servers(thread, plan)
+        waiting = waiting_turn(records)
+        if waiting is not None:
+            self.on_waiting(thread, waiting)
         return Opened(thread, plan, turns, history.latest_usage_record(records), warnings)
 
     def _load(
@@ -478,7 +452,8 @@ class Threads:
         for thread in running:
             thread.closing = True
             if thread.running is not None:
-                thread.running.interrupt()
+                leave = thread.running.park if self.parks(thread) else thread.running.interrupt
+                leave()
         for thread in running:
             await thread.scope.join(STOP_TURN_SECONDS)
         for thread in list(self._loaded.values()):

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 
+from treadle.domain.approvals import WaitingTurn
 from treadle.domain.events import StatusChanged
 from treadle.domain.turns import TurnStatus
+from treadle.engine.agent.tool_runs import tool_call
 from treadle.engine.agent.turn_life import TurnLife, Work
+from treadle.engine.agent.turn_loop import TurnLoop
 from treadle.engine.agent.turn_parts import TurnParts
 from treadle.engine.agent.turn_report import TurnJournal, TurnReport
 from treadle.engine.agent.turn_state import TurnState
+from treadle.engine.services.attachments import load_images, load_skill
 from treadle.engine.services.errors import Refused
 from treadle.engine.services.feed import Feed
 from treadle.engine.services.loaded_thread import LoadedThread, RunningTurn, TurnKind
@@ -38,6 +42,8 @@ class TurnLauncher:
         self._journal = journal
         self._requests = requests
         self.draining = False
+        threads.on_waiting = self.reopen
+        threads.parks = requests.parks
 
     def launch(
         self, thread: LoadedThread, kind: TurnKind, make: Callable[[TurnParts], Work]
@@ -49,15 +55,52 @@ class TurnLauncher:
         """
         if self.draining:
             raise Refused("the server is draining and takes no new turns")
-        agent = thread.agent
         state = TurnState(new_id(), int(self._clock.now() * 1000))
-        journal = self._journal(agent.settings.cwd)
+        return self._start(thread, kind, state, make)
+
+    def reopen(self, thread: LoadedThread, waiting: WaitingTurn) -> None:
+        """Go on with a turn that an earlier process left waiting for answers.
+
+        Its calls are made again as far as their questions, which are the old ones: nothing of them
+        was carried out yet.
+        """
+        state = TurnState(waiting.turn_id, waiting.started_at * 1000)
+        state.used_item_ids.update(waiting.item_ids)
+        for call in filter(None, map(tool_call, waiting.calls)):
+            state.call_made(call.call_id, custom=call.custom)
+        self._start(
+            thread,
+            "regular",
+            state,
+            lambda parts: TurnLoop(
+                parts,
+                None,
+                load_images=load_images,
+                load_skill=load_skill,
+                output_schema=waiting.output_schema,
+                calls=waiting.calls,
+            ),
+            waiting,
+        )
+        self._requests.recall(thread, waiting)
+
+    def _start(
+        self,
+        thread: LoadedThread,
+        kind: TurnKind,
+        state: TurnState,
+        make: Callable[[TurnParts], Work],
+        waiting: WaitingTurn | None = None,
+    ) -> RunningTurn:
+        agent = thread.agent
+        settings = (waiting.settings if waiting is not None else None) or agent.settings
+        journal = self._journal(settings.cwd)
         report = TurnReport(agent, state.turn_id, journal)
         agent.asker = self._requests.asker(thread)
         tools = ToolContext(
             thread_id=agent.thread_id,
             turn_id=state.turn_id,
-            settings=agent.settings,
+            settings=settings,
             sandbox=agent.sandbox,
             env=agent.env,
             clock=agent.clock,
@@ -66,8 +109,17 @@ class TurnLauncher:
             asker=agent.asker,
         )
         work = make(TurnParts(agent, state, report, journal, tools))
-        life = TurnLife(agent, state, report, work, lambda status: self._on_status(thread, status))
-        running = RunningTurn(state, life.interrupt, getattr(work, "cut_short", _nothing))
+        life = TurnLife(
+            agent,
+            state,
+            report,
+            work,
+            lambda status: self._on_status(thread, status),
+            reopened=waiting is not None,
+        )
+        running = RunningTurn(
+            state, life.interrupt, getattr(work, "cut_short", _nothing), life.park
+        )
         running.kind, running.tools = kind, tools
         thread.running = running
         thread.scope.start(life.run(), f"turn {state.turn_id}")
@@ -75,6 +127,7 @@ class TurnLauncher:
 
     def _on_status(self, thread: LoadedThread, status: TurnStatus) -> None:
         if status != "inProgress":
+            self._requests.turn_over(thread)
             thread.turn_over(failed=status == "failed")
             self._threads.turn_ended(thread)
         self._feed.publish(StatusChanged(thread_id=thread.thread_id, status=thread.status))

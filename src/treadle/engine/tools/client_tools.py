@@ -253,8 +253,10 @@ async def _ask_client(call: ToolCall, context: ToolContext) -> ToolOutput:
         given = await context.asker.ask(question)
         assert isinstance(given, ToolAnswer)
         answer = given
-    except NotAnswered:
-        pass
+    except NotAnswered as error:
+        if error.expired:
+            text = f"the tool was not carried out: {error}"
+            answer = ToolAnswer(content_items=[ToolText(text=text)], success=False)
     except asyncio.CancelledError:
         context.reporter.completed(msgspec.structs.replace(item, status="failed", success=False))
         raise

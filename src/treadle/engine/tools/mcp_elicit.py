@@ -12,6 +12,7 @@ from treadle.engine.tools.mcp_approvals import may_ask
 from treadle.engine.tools.mcp_link import Json
 from treadle.engine.tools.tool import NotAnswered, ToolContext
 
+FORBIDDEN = "the approval policy lets {} ask nothing"
 DECLINED: Json = {"action": "decline"}
 
 
@@ -63,8 +64,6 @@ class TurnCaller:
     async def elicit(self, params: Json) -> Json:
         """See `Caller.elicit`."""
         context = self._context
-        if not may_ask(context.settings):
-            return DECLINED
         question = question_from(
             params,
             self._server,
@@ -72,4 +71,7 @@ class TurnCaller:
             turn_id=context.turn_id,
             item_id=self._call_id,
         )
+        if not may_ask(context.settings):
+            context.asker.declined(question, FORBIDDEN.format(self._server))
+            return DECLINED
         return await put(question, context.asker.ask)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from treadle.domain.approvals import digest
 from treadle.domain.items import CommandExecution, FileChange
 from treadle.domain.policy import DangerFullAccess, SandboxPolicy
 from treadle.domain.questions import (
@@ -96,6 +97,12 @@ class Permits:
             request, settings.approval_policy, settings.sandbox, self.rules.policy
         )
         if isinstance(decision, Refuse):
+            context.reporter.started(item)
+            context.reporter.completed(
+                msgspec.structs.replace(
+                    item, status="declined", aggregated_output=decision.text, duration_ms=0
+                )
+            )
             return _rejected(decision.text)
         if isinstance(decision, RunSandboxed):
             return Go(self.grants.widen(settings.sandbox, context.turn_id))
@@ -108,6 +115,7 @@ class Permits:
             turn_id=context.turn_id,
             item_id=item.id,
             asked_at_ms=int(context.clock.now() * 1000),
+            effect=digest("command", request.argv, request.cwd),
             command=item.command,
             cwd=item.cwd,
             actions=tuple(item.command_actions),
@@ -121,7 +129,10 @@ class Permits:
             raise
         except NotAnswered as error:
             status = "declined" if error.expired else "failed"
-            context.reporter.completed(msgspec.structs.replace(item, status=status))
+            reason = str(error) if error.expired else None
+            context.reporter.completed(
+                msgspec.structs.replace(item, status=status, aggregated_output=reason)
+            )
             return _rejected(str(error))
         assert isinstance(answer, CommandAnswer)
         return self._answered(answer, key, item, context)
@@ -187,6 +198,7 @@ class Permits:
             turn_id=context.turn_id,
             item_id=item.id,
             asked_at_ms=int(context.clock.now() * 1000),
+            effect=digest("patch", item.changes),
         )
         try:
             answer = await context.asker.ask(question)

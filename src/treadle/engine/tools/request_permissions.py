@@ -53,11 +53,6 @@ class RequestPermissions:
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutput:
         """Ask, keep what was granted, and tell the model what that is."""
-        policy = context.settings.approval_policy
-        if not granular(policy, "request_permissions"):
-            return ToolOutput(
-                text="request_permissions failed: approvals are switched off", success=False
-            )
         try:
             arguments = read_arguments(call.arguments, _PermissionArguments)
         except BadArguments as error:
@@ -76,6 +71,11 @@ class RequestPermissions:
             write=_absolute(files.write, cwd),
             network=network.enabled if network else None,
         )
+        if not granular(context.settings.approval_policy, "request_permissions"):
+            context.asker.declined(question, "the approval policy lets nobody be asked")
+            return ToolOutput(
+                text="request_permissions failed: approvals are switched off", success=False
+            )
         try:
             answer = await context.asker.ask(question)
         except NotAnswered:

@@ -61,6 +61,10 @@ class Asker(Protocol):
         """
         ...
 
+    def declined(self, question: Question, reason: str) -> None:
+        """Tell of a question that the policy answered with no, so that nobody is asked."""
+        ...
+
     def end_turn(self) -> None:
         """Interrupt the turn that asks: the user cancelled instead of answering."""
         ...
@@ -73,6 +77,9 @@ class NobodyToAsk:
         """Refuse at once."""
         del question
         raise NotAnswered("nobody can be asked here", expired=True)
+
+    def declined(self, question: Question, reason: str) -> None:
+        """Tell nobody."""
 
     def end_turn(self) -> None:
         """Never needed, as nobody cancels."""

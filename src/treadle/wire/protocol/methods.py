@@ -8,6 +8,7 @@ its settings in `host_methods`. Lanes follow the references' measured scopes, bu
 """
 
 from treadle.wire.protocol import (
+    approvals,
     initialize,
     special_turns,
     thread_changes,
@@ -285,6 +286,18 @@ _OFFERED = (
         lane=_THREAD,
     ),
     MethodSpec(name="turn/interrupt", params=turns.TurnInterruptParams, result=threads.Empty),
+    MethodSpec(
+        name="approval/list",
+        params=approvals.ApprovalListParams,
+        result=approvals.ApprovalListResult,
+        optional_params=True,
+    ),
+    MethodSpec(
+        name="approval/answer",
+        params=approvals.ApprovalAnswerParams,
+        result=approvals.ApprovalAnswerResult,
+        lane=_THREAD,
+    ),
     MethodSpec(
         name="review/start",
         params=special_turns.ReviewStartParams,

@@ -1,0 +1,42 @@
+"""What is asked of a thread that is opened, by whom, and what comes of it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from treadle.domain.records import UsageRecorded
+from treadle.domain.turns import Turn
+from treadle.engine.services.loaded_thread import LoadedThread
+from treadle.engine.services.planning import Overrides, ThreadPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who asks: its name as the originator, and the user agent that providers see."""
+
+    originator: str
+    user_agent: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewThread:
+    """What a client asks of a new thread."""
+
+    overrides: Overrides
+    client: Client
+    ephemeral: bool = False
+    thread_source: str | None = None
+    dynamic_tools: list[dict[str, Any]] | None = None
+    raw_items: bool = False
+    """Whether its subscribers hear every item of the model's context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A thread in memory, its plan, and (after a resume) its turns."""
+
+    thread: LoadedThread
+    plan: ThreadPlan
+    turns: list[Turn]
+    usage: UsageRecorded | None = None
+    """The token counts last recorded, of a thread that comes from its log."""
+    warnings: tuple[str, ...] = ()
