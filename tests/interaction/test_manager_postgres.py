@@ -43,11 +43,16 @@ class Api:
         assert answer.is_success, answer.text
         return answer.json()
 
-    async def append(self, claim: dict[str, Any], first: int, count: int = BATCH) -> httpx.Response:
-        events = [
+    async def append(
+        self, claim: dict[str, Any], first: int, count: int = BATCH, *, moving: bool = False
+    ) -> httpx.Response:
+        """Lines of output; `moving`: and an event that moves the run's fold."""
+        events: list[Any] = [
             {"type": "command_output", "payload": {"text": f"line {number}"}}
             for number in range(first, first + count)
         ]
+        if moving:
+            events.append({"type": "error", "payload": {"willRetry": True}})
         body = {"epoch": claim["epoch"], "firstProducerSeq": first, "events": events}
         return await self.post(f"runs/{claim['runId']}/events", body, claim["token"])
 
@@ -257,11 +262,43 @@ async def test_a_commit_whose_answer_is_lost_is_acknowledged_once_when_sent_agai
     metered = managers.running[0][0].repository
     writer = metered._inner._writer._opened._link  # type: ignore[attr-defined]
     monkeypatch.setattr(Link, "execute", lossy)
-    assert (await api.append(claim, 4)).status_code == 503
+    assert (await api.append(claim, 4, moving=True)).status_code == 503
     assert lost
-    again = await api.append(claim, 4)
-    assert (again.json()["duplicate"], again.json()["ackedProducerSeq"]) == (True, 6)
+    again = await api.append(claim, 4, moving=True)
+    assert (again.json()["duplicate"], again.json()["ackedProducerSeq"]) == (True, 7)
     await managers.check(claim, 6)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+async def test_an_append_whose_connection_is_cut_finds_out_by_itself_whether_it_was_stored(
+    managers: Managers, stored: bool
+) -> None:
+    api = await managers.start()
+    claim = await api.claimed_run("a")
+    assert (await api.append(claim, 1)).status_code == 200
+    lane = managers.running[0][0].repository._inner._lane  # type: ignore[attr-defined]
+    connection = lane._connection
+
+    class Lossy:
+        async def fetch(self, *arguments: Any) -> None:
+            if stored:
+                assert len(await connection.fetch(*arguments)) == 1
+            connection.terminate()
+            raise ConnectionResetError("cut")
+
+        def is_closed(self) -> bool:
+            return connection.is_closed()
+
+        def terminate(self) -> None:
+            connection.terminate()
+
+    lane._connection = Lossy()
+    answer = await api.append(claim, 4)
+    assert (answer.json()["duplicate"], answer.json()["ackedProducerSeq"]) == (stored, 6)
+    assert lane._connection is None
+    assert (await api.append(claim, 7)).json()["ackedProducerSeq"] == 9
+    assert lane._connection is not None
+    await managers.check(claim, 9)
 
 
 @pytest.fixture

@@ -17,7 +17,14 @@ NAMES = (
     "note_wait",
     "read_run",
     "read_command",
+    "read_fold",
+    "read_head",
+    "write_fold",
 )
+
+
+def number_of(row: Any) -> int:
+    return row[1] if isinstance(row, tuple) else row["n"]
 
 
 class Recorder:
@@ -31,7 +38,7 @@ class Recorder:
         return self
 
     def executemany(self, sql: str, parameters: Iterable[Mapping[str, Any]], /) -> "Recorder":
-        self.told.append(" ".join([sql, *(str(row["n"]) for row in parameters)]))
+        self.told.append(" ".join([sql, *(str(number_of(row)) for row in parameters)]))
         return self
 
     def fetchone(self) -> None:
@@ -49,13 +56,13 @@ def recorder() -> Recorder:
 @pytest.fixture
 def tx(recorder: Recorder) -> BufferedTransaction:
     statements = {name: f"SELECT {name}" if "read" in name else name for name in NAMES}
-    return BufferedTransaction(recorder, statements, lambda: 0, [])
+    return BufferedTransaction(recorder, statements, lambda: 0)
 
 
 def append(tx: BufferedTransaction, run_id: str, number: int) -> None:
     tx.begin_piece()
     tx.run("write_head", run_id=run_id, n=number)
-    tx.run_many("insert_event", [{"n": number}])
+    tx.insert_events([(run_id, number, 1, number, "t", None, "at", "{}")])
 
 
 def test_what_many_pieces_wrote_is_sent_in_one_statement_each(
@@ -89,7 +96,7 @@ def test_a_read_sends_what_it_could_see_and_nothing_else(
     tx: BufferedTransaction, recorder: Recorder
 ) -> None:
     append(tx, "a", 1)
-    tx.run("change_command", n=2)
+    tx.run("change_command", run_id="a", n=2)
     tx.one("read_command")
     assert recorder.told == ["SAVEPOINT piece", "change_command 2", "SELECT read_command"]
 
@@ -124,4 +131,55 @@ def test_a_text_that_cannot_be_stored_is_refused_before_anything_is_sent(
         tx.run("change_command", command_id="a\0b")
     tx.undo_piece()
     tx.flush()
+    assert recorder.told == []
+
+
+def head(run_id: str, **changes: Any) -> dict[str, Any]:
+    return {"run_id": run_id, "runner_id": None, "ended": 0, "open_commands": 1, **changes}
+
+
+def test_what_was_read_ahead_is_not_asked_for_again_until_it_is_written(
+    tx: BufferedTransaction, recorder: Recorder
+) -> None:
+    tx.know("fold", {"a": [{"fold": "old"}]})
+    tx.begin_piece()
+    assert tx.one("read_fold", run_id="a") == {"fold": "old"}
+    assert recorder.told == []
+    tx.run("write_fold", run_id="a", n=1)
+    tx.one("read_fold", run_id="a")
+    assert recorder.told[-2:] == ["write_fold 1", "SELECT read_fold"]
+    tx.undo_piece()
+    recorder.told.clear()
+    assert tx.one("read_fold", run_id="a") == {"fold": "old"}
+    assert recorder.told == []
+
+
+def test_waiting_runs_are_given_out_once_and_only_while_they_wait(
+    tx: BufferedTransaction, recorder: Recorder
+) -> None:
+    tx.know_waiting(None, [head(name) for name in "abcd"])
+    tx.know_waiting("x", [head("b"), head("d")])
+    taken = []
+    for profile, limit in ((None, 1), ("x", 1), (None, 2), ("x", 1), (None, 1)):
+        tx.begin_piece()
+        rows = tx.all("waiting_runs", backend_profile=profile, limit=limit)
+        for row in rows:
+            tx.run("write_head", **{**row, "runner_id": "r", "n": 0})
+        tx.keep_piece()
+        taken.append("".join(row["run_id"] for row in rows))
+    assert taken == ["a", "b", "cd", "", ""]
+    assert recorder.told == []
+
+
+def test_a_piece_that_fails_leaves_waiting_runs_to_others_of_a_later_group(
+    tx: BufferedTransaction, recorder: Recorder
+) -> None:
+    tx.know_waiting(None, [head("a"), head("b")])
+    tx.begin_piece()
+    (first,) = tx.all("waiting_runs", backend_profile=None, limit=1)
+    tx.run("write_head", **{**first, "runner_id": "r", "n": 0})
+    tx.undo_piece()
+    tx.begin_piece()
+    (second,) = tx.all("waiting_runs", backend_profile=None, limit=1)
+    assert (first["run_id"], second["run_id"], second["runner_id"]) == ("a", "b", None)
     assert recorder.told == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from treadle.control.db.transaction import Locks, Transaction
+from treadle.control.db.transaction import Needs, Transaction
 from treadle.control.db.writer import MAX_WAITING, DatabaseThread
 from treadle.control.faults import DatabaseUnusable, NotFound, Overloaded, Stopping
 
@@ -26,7 +26,7 @@ class Opened:
         self.begun = 0
         self.repeats = False
 
-    def begin(self, locks: list[Locks]) -> Transaction:
+    def begin(self, needs: list[Needs]) -> Transaction:
         self.begun += 1
         self.connection.execute("BEGIN IMMEDIATE")
         statements = {

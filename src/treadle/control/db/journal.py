@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from treadle.control.db.batch import FOLDED_TYPES, EventRow, plain_texts
 from treadle.control.db.repository import WORK_WAITING
 from treadle.control.db.transaction import Row, Transaction
 from treadle.control.faults import InvalidRequest, NotFound
@@ -22,9 +23,7 @@ from treadle.control.fold import (
 )
 from treadle.control.records import NewEvent, RunSpec
 from treadle.control.rules import LeaseFacts, check_status_event
-from treadle.kit.clock import iso_millis
 
-FOLDED_TYPES = frozenset({"backend_status", "assistant_message", "error"})
 _decode_payload = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -82,7 +81,7 @@ class RunJournal:
         self._row: Row | None = None
         self._fold_moved = False
         self._fold_written = False
-        self._rows: list[Row] = []
+        self._rows: list[EventRow] = []
         self._changes: list[CommandChange] = []
 
     @property
@@ -130,6 +129,10 @@ class RunJournal:
         Raises:
             InvalidRequest: a payload is no object, or a phase has no meaning here.
         """
+        texts = plain_texts(events)
+        if texts is not None:
+            self._extend_plainly(events, texts)
+            return
         for index, event in enumerate(events, first_index):
             path = f"$.events[{index}]"
             if self.head.ended:
@@ -156,13 +159,18 @@ class RunJournal:
         self.head.attempt_id = None
         self.head.last_end = reason
 
+    def renew(self) -> None:
+        """Give the lease its whole length again; of this nobody has to be told."""
+        self.head.lease_until_ms = self._tx.now_ms + self.head.lease_ms
+        self._tx.run("write_head", **msgspec.structs.asdict(self.head))
+
     def save(self) -> None:
         """Write all that was added."""
         if self._fold is not None:
             self.head.open_commands = len(self._fold.open)
             self.head.cancel = int(self._fold.wants_cancel())
         self._tx.run("write_head", **msgspec.structs.asdict(self.head))
-        self._tx.run_many("insert_event", self._rows)
+        self._tx.insert_events(self._rows)
         if self._fold_moved:
             self._fold_written = True
             self._tx.run(
@@ -186,20 +194,22 @@ class RunJournal:
         self._spec = msgspec.json.decode(row["spec"], type=RunSpec)
         self._fold = msgspec.json.decode(row["fold"], type=RunFold)
 
+    def _extend_plainly(self, events: list[NewEvent], texts: list[str]) -> None:
+        """Add events that cannot change state; this is most of all work, so it is kept short."""
+        head, run_id, now = self.head, self.run_id, self._tx.now_text
+        epoch, seq, producer_seq = head.epoch, head.last_seq, head.producer_seq
+        self._rows += [
+            (run_id, seq + n, epoch, producer_seq + n, e.type, e.command_id, e.at or now, text)
+            for n, (e, text) in enumerate(zip(events, texts, strict=True), 1)
+        ]
+        head.last_seq += len(events)
+        head.producer_seq += len(events)
+
     def _add(self, event: LogEvent, text: str, at: str | None, producer_seq: int | None) -> None:
         self.head.last_seq = event.seq
-        self._rows.append(
-            {
-                "run_id": self.run_id,
-                "seq": event.seq,
-                "epoch": event.epoch,
-                "producer_seq": producer_seq,
-                "type": event.type,
-                "command_id": event.command_id,
-                "at": at or iso_millis(self._tx.now_ms / 1000),
-                "payload": text,
-            }
-        )
+        at = at or self._tx.now_text
+        row = (self.run_id, event.seq, event.epoch, producer_seq, event.type, event.command_id)
+        self._rows.append((*row, at, text))
         if not moves_fold(event.type, event.payload):
             return
         self._changes += fold_event(self.run_id, self.fold, event)

@@ -32,6 +32,7 @@ from treadle.control.records import (
     Claim,
     HeartbeatAnswer,
     HeartbeatRequest,
+    HeldRun,
     HeldRunAnswer,
     RegisterRequest,
     Registration,
@@ -96,6 +97,7 @@ def claim_waiting(
     tx: Transaction, claimant: Claimant, backend_profile: str | None, limit: int
 ) -> list[Claim]:
     """Grant the oldest runs with open work that nobody holds."""
+    _runner_row(tx, claimant.runner_id)  # or runs would be taken for nobody
     rows = tx.all("waiting_runs", backend_profile=backend_profile, limit=limit)
     claims = [claim(tx, row["run_id"], claimant) for row in rows]
     return [granted for granted in claims if isinstance(granted, Claim)]
@@ -140,25 +142,31 @@ def heartbeat(
     lost: list[str] = []
     kept: list[HeldRunAnswer] = []
     for held in sorted(request.runs, key=lambda run: run.run_id):
-        row = tx.one(
-            "renew_lease",
-            run_id=held.run_id,
-            epoch=held.epoch,
-            runner_id=runner_id,
-            now=tx.now_ms,
-        )
-        if row is None:
+        journal = _held_by(tx, runner_id, held)
+        if journal is None:
             lost.append(held.run_id)
             continue
+        journal.renew()
+        head = journal.head
         kept.append(
             HeldRunAnswer(
                 run_id=held.run_id,
-                cmd_last=row["cmd_last"],
-                cancel=bool(row["cancel"]),
-                remaining_ms=row["lease_ms"],
+                cmd_last=head.cmd_last,
+                cancel=bool(head.cancel),
+                remaining_ms=head.lease_ms,
             )
         )
     return HeartbeatAnswer(lost=lost, runs=kept)
+
+
+def _held_by(tx: Transaction, runner_id: str, held: HeldRun) -> RunJournal | None:
+    """The run, if this runner still holds it under this epoch."""
+    try:
+        journal = RunJournal(tx, held.run_id)
+    except NotFound:
+        return None
+    mine = (journal.head.runner_id, journal.head.epoch) == (runner_id, held.epoch)
+    return journal if mine else None
 
 
 def release(tx: Transaction, run_id: str, token: str, request: ReleaseRequest) -> ReleaseAnswer:

@@ -9,13 +9,15 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from treadle.control.db.leases import OFFERED_COMMANDS
 from treadle.control.db.migrate import apply_migrations, find_missing, known_migrations
+from treadle.control.db.postgres_append import AppendLane
 from treadle.control.db.postgres_hints import Hints, Wakes
 from treadle.control.db.postgres_link import Link, describe, errors, explain
 from treadle.control.db.postgres_transaction import BufferedTransaction
 from treadle.control.db.repository import Repository
 from treadle.control.db.threads import ThreadRepository
-from treadle.control.db.transaction import Locks, Row, Transaction, load_statements
+from treadle.control.db.transaction import Needs, Row, Transaction, load_statements
 from treadle.control.db.writer import DatabaseThread
 from treadle.control.faults import DatabaseUnusable
 
@@ -46,6 +48,7 @@ async def open_postgres(url: str, wakes: Wakes) -> Repository:
         ],
         version,
         hints.close,
+        AppendLane(url, statements, hints.changed),
     )
 
 
@@ -69,6 +72,14 @@ def _at_start(url: str, work: Callable[[], T]) -> T:
 def _storable(names: Iterable[str]) -> list[str]:
     """Each name once; what PostgreSQL knows no text for is refused later, with its reason."""
     return sorted({name for name in names if "\0" not in name})
+
+
+def _by(column: str, rows: list[Row]) -> dict[str, list[Row]]:
+    """Rows by what stands in a column."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row[column], []).append(row)
+    return found
 
 
 class _Session:
@@ -102,6 +113,9 @@ class _Session:
     def _run(self, name: str, **parameters: Any) -> Row:
         return self._link.execute(self._statements[name], parameters).fetchone() or {}
 
+    def _all(self, name: str, **parameters: Any) -> list[Row]:
+        return self._link.execute(self._statements[name], parameters).fetchall()
+
     def _now(self) -> int:
         return int(self._run("now")["now"])
 
@@ -113,11 +127,11 @@ class _Reading(_Session):
         super().__init__(url)
         self._statements = {**self._statements, "read_head": self._statements["peek_head"]}
 
-    def begin(self, locks: list[Locks]) -> Transaction:
-        del locks
+    def begin(self, needs: list[Needs]) -> Transaction:
+        del needs
         self._link.ensure()
         self._link.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        return BufferedTransaction(self._link, self._statements, self._now, [])
+        return BufferedTransaction(self._link, self._statements, self._now)
 
     def look_and_close(self) -> list[str]:
         """Names of migrations that are missing."""
@@ -142,7 +156,7 @@ class _Writing(_Session):
             self._link.close()
             raise
 
-    def begin(self, locks: list[Locks]) -> Transaction:
+    def begin(self, needs: list[Needs]) -> Transaction:
         if self._link.ensure():
             try:
                 self._enter()
@@ -150,13 +164,41 @@ class _Writing(_Session):
                 self._link.drop()  # with the locks that a half-made entry may hold
                 raise
         self._link.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-        names = _storable(name for piece in locks for name in piece.names)
+        tx = BufferedTransaction(self._link, self._statements, self._now)
+        names = _storable(name for piece in needs for name in piece.names)
         if names:
             self._run("lock_names", names=names)
-        runs = _storable(run_id for piece in locks for run_id in piece.runs)
-        lock_heads = self._statements["lock_heads"]
-        heads = self._link.execute(lock_heads, {"runs": runs}).fetchall() if runs else []
-        return BufferedTransaction(self._link, self._statements, self._now, heads)
+        runs = _storable(run_id for piece in needs for run_id in piece.runs)
+        if runs:
+            tx.know("head", _by("run_id", self._all("lock_heads", runs=runs)))
+        claimed = {run_id for piece in needs if piece.claims for run_id in piece.runs}
+        self._read_ahead(tx, needs, claimed | self._lock_waiting(tx, needs))
+        return tx
+
+    def _lock_waiting(self, tx: BufferedTransaction, needs: list[Needs]) -> set[str]:
+        """Lock as many waiting runs as the pool claims of the group ask for; their ids."""
+        wanted: dict[str | None, int] = {}
+        for backend_profile, limit in (piece.pool for piece in needs if piece.pool):
+            if backend_profile is None or "\0" not in backend_profile:
+                wanted[backend_profile] = wanted.get(backend_profile, 0) + limit
+        ids: set[str] = set()
+        for backend_profile, limit in wanted.items():
+            heads = self._all("waiting_runs", backend_profile=backend_profile, limit=limit)
+            tx.know_waiting(backend_profile, heads)
+            ids |= {head["run_id"] for head in heads}
+        return ids
+
+    def _read_ahead(self, tx: BufferedTransaction, needs: list[Needs], runs: Iterable[str]) -> None:
+        """Read what claims of these runs, and the runners of all pieces, will be asked for."""
+        claimed = _storable(runs)
+        if claimed:
+            tx.know("fold", _by("run_id", self._all("ahead_runs", runs=claimed)))
+            found = self._all("ahead_commands", runs=claimed, limit=OFFERED_COMMANDS)
+            tx.know("commands", {run_id: [] for run_id in claimed} | _by("run_id", found))
+        runners = _storable(runner_id for piece in needs for runner_id in piece.runners)
+        if runners:
+            found = self._all("ahead_runners", runners=runners)
+            tx.know("runner", {id_: [] for id_ in runners} | _by("runner_id", found))
 
     def _enter(self) -> int:
         """Migrate, then be present; one manager at a time does this.

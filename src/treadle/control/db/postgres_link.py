@@ -26,6 +26,10 @@ SERVER_SETTINGS = {
     "jit": "off",
 }
 ANSWER_SECONDS = 25.0
+# A server's default of no durability is raised; stricter ones stay.
+BE_DURABLE = """SELECT set_config('synchronous_commit',
+    CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
+    ELSE current_setting('synchronous_commit') END, false)"""
 PAUSE_SECONDS = 0.5
 SERVER_GONE = "The database does not answer; send the request again later."
 
@@ -79,18 +83,24 @@ class Link:
 
     def open(self) -> None:
         """Connect for the first time; raises DatabaseUnusable with the reason and the remedy."""
-        self._raw = self._do(connect(self._url))
+        self._raw = self._do(connect_durably(self._url))
 
     def execute(self, sql: str, parameters: Mapping[str, Any] = {}, /) -> Rows:
         """Run one statement; parameters are `:names`."""
         text, names = positional(sql)
         return Rows(self._do(self._raw.fetch(text, *[parameters[name] for name in names])))
 
-    def executemany(self, sql: str, parameters: Iterable[Mapping[str, Any]], /) -> Rows:
-        """Run a bulk statement once: each parameter becomes an array with one place per row."""
+    def executemany(
+        self, sql: str, parameters: Iterable[Mapping[str, Any] | tuple[Any, ...]], /
+    ) -> Rows:
+        """Run a bulk statement once: each parameter becomes an array with one place per row.
+
+        Rows that are tuples have their values in the order of the statement's parameters.
+        """
         text, names = positional(sql)
         rows = list(parameters)
-        return Rows(self._do(self._raw.fetch(text, *[[row[n] for row in rows] for n in names])))
+        columns = [[_value(row, place, name) for row in rows] for place, name in enumerate(names)]
+        return Rows(self._do(self._raw.fetch(text, *columns)))
 
     def drop(self) -> None:
         """Cut the connection, whatever state it is in."""
@@ -119,6 +129,10 @@ class Link:
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         return self._loop.run_until_complete(work)
+
+
+def _value(row: Mapping[str, Any] | tuple[Any, ...], place: int, name: str) -> Any:
+    return row[place] if isinstance(row, tuple) else row[name]
 
 
 @cache
@@ -160,6 +174,21 @@ async def connect(url: str) -> Any:
         )
     except (*errors(), ValueError) as error:
         raise DatabaseUnusable(explain(url, error)) from error
+
+
+async def connect_durably(url: str) -> Any:
+    """A connection of the running loop whose commits outlive a crash of the server.
+
+    Raises:
+        DatabaseUnusable: says why not, and what to do.
+    """
+    connection = await connect(url)
+    try:
+        await connection.execute(BE_DURABLE)
+    except errors() as error:
+        connection.terminate()
+        raise DatabaseUnusable(explain(url, error)) from error
+    return connection
 
 
 def explain(url: str, error: Exception) -> str:

@@ -1,13 +1,16 @@
-"""A transaction of many managers' database: heads locked at its start, writes sent together.
+"""A transaction of many managers' database: read ahead at its start, writes sent together.
 
-What pieces write is kept back and sent in few statements: at the end, or before something reads
-that could see it. A piece gets a savepoint only once it has sent a write of its own. Knows a
-connection only as something that executes.
+What the pieces need is read and locked for all of them at once, and what they write is kept back
+and sent in few statements: at the end, or before something reads that could see it. A piece gets a
+savepoint only once it has sent a write of its own. Knows a connection only as something that
+executes.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from treadle.control.db.batch import EventRow
 from treadle.control.db.transaction import Connection, Row, Transaction
 from treadle.control.faults import InvalidRequest
 
@@ -15,7 +18,6 @@ from treadle.control.faults import InvalidRequest
 BULK = {
     "write_head": "run_id",
     "write_fold": "run_id",
-    "insert_event": None,
     "start_attempt": None,
 }
 # What a statement can see of what is kept back; one that is not here sees all of it. A statement
@@ -29,10 +31,9 @@ SEES = {
     "read_fold": _RUNS,
     "read_head": _HEADS,
     "read_progress": _HEADS,
-    "renew_lease": _HEADS,
     "waiting_runs": _HEADS,
     "lapsed_runs": _HEADS,
-    "read_events": frozenset({"insert_event"}),
+    "read_events": frozenset[str](),
     "read_command": _COMMANDS,
     "list_commands": _COMMANDS,
     "open_commands": _COMMANDS,
@@ -40,46 +41,81 @@ SEES = {
     "read_idempotency": frozenset({"put_idempotency"}),
     "note_wait": frozenset[str](),
 }
+# Reads of events see what was inserted before.
+SEES_EVENTS = frozenset({"read_events"})
 # Reads that lock the heads they find, and return them whole.
 LOCKING = frozenset({"waiting_runs", "lapsed_runs"})
 
 Write = tuple[str, Row]
+Key = tuple[str, str]
+Known = dict[Key, Any]
+"""What is known of `("head", run_id)`, `("fold", run_id)`, `("commands", run_id)` or
+`("runner", runner_id)`: what a read would find. None: look."""
+
+# What a write leaves unknown: the kind of thing and the parameter with its id.
+SPOILS = {
+    "write_fold": ("fold", "run_id"),
+    "insert_command": ("commands", "run_id"),
+    "change_command": ("commands", "run_id"),
+    "put_runner": ("runner", "runner_id"),
+}
+# Reads that are answered from what is known: the kind of thing and the parameter with its id.
+ANSWERS = {
+    "read_head": ("head", "run_id"),
+    "read_fold": ("fold", "run_id"),
+    "open_commands": ("commands", "run_id"),
+    "read_runner": ("runner", "runner_id"),
+}
 
 
 class BufferedTransaction(Transaction):
-    """See the module; `heads` are rows of run heads that this transaction has locked."""
+    """See the module."""
 
     def __init__(
-        self,
-        connection: Connection,
-        statements: dict[str, str],
-        read_clock: Callable[[], int],
-        heads: list[Row],
+        self, connection: Connection, statements: dict[str, str], read_clock: Callable[[], int]
     ) -> None:
-        """Bind the connection, with the rows of heads that are locked already."""
+        """Bind the connection; nothing is known yet."""
         super().__init__(connection, statements, read_clock)
-        self._heads: dict[str, Row | None] = {row["run_id"]: row for row in heads}
-        self._piece_heads: dict[str, Row | None] = {}
+        self._known: Known = {}
+        self._piece_known: Known = {}
+        self._waiting: dict[str | None, deque[str]] = {}
         self._settled: list[Write] = []
         self._own: list[Write] = []
+        self._settled_events: list[EventRow] = []
+        self._own_events: list[EventRow] = []
         self._marked = False
+
+    def know(self, kind: str, found: dict[str, list[Row]]) -> None:
+        """Take what was read ahead: the rows of each id."""
+        for id_, rows in found.items():
+            self._known[kind, id_] = rows
+
+    def know_waiting(self, backend_profile: str | None, heads: list[Row]) -> None:
+        """Take heads of waiting runs, locked, as many as the pieces of this profile may claim."""
+        self._waiting[backend_profile] = deque(head["run_id"] for head in heads)
+        self.know("head", {head["run_id"]: [head] for head in heads})
 
     def one(self, name: str, **parameters: Any) -> Row | None:
         """Run a named statement; its first row."""
-        if name == "read_head":
-            return self._read_head(parameters["run_id"])
         rows = self.all(name, **parameters)
         return rows[0] if rows else None
 
     def all(self, name: str, **parameters: Any) -> list[Row]:
-        """Run a named statement; all its rows."""
+        """Run a named statement, or answer from what is known; all its rows."""
+        if name == "waiting_runs" and parameters["backend_profile"] in self._waiting:
+            return self._take_waiting(parameters["backend_profile"], parameters["limit"])
+        kind, id_ = ANSWERS.get(name, (name, ""))
+        key = (kind, parameters.get(id_, ""))
+        known = self._piece_known.get(key) if key in self._piece_known else self._known.get(key)
+        if known is not None:
+            return known
         _check_texts(parameters)
         self._make_visible(name, parameters.get("run_id"))
-        if name == "renew_lease":
-            self._piece_heads[parameters["run_id"]] = None  # what we know of it is old now
         rows = super().all(name, **parameters)
         if name in LOCKING:
-            self._piece_heads |= {row["run_id"]: row for row in rows}
+            self._piece_known |= {("head", row["run_id"]): [row] for row in rows}
+        elif name in ANSWERS and rows:
+            self._piece_known[key] = rows
         return rows
 
     def run(self, name: str, **parameters: Any) -> None:
@@ -87,13 +123,16 @@ class BufferedTransaction(Transaction):
         _check_texts(parameters)
         self._own.append((name, parameters))
         if name == "write_head":
-            self._piece_heads[parameters["run_id"]] = parameters
+            self._piece_known["head", parameters["run_id"]] = [parameters]
+        elif name in SPOILS:
+            kind, id_ = SPOILS[name]
+            self._piece_known[kind, parameters[id_]] = None
 
-    def run_many(self, name: str, parameters: list[Row]) -> None:
-        """Keep a named statement to be sent later, once per set of parameters."""
-        for row in parameters:
-            _check_texts(row)
-        self._own += [(name, row) for row in parameters]
+    def insert_events(self, rows: list[EventRow]) -> None:
+        """Keep rows of the log to be sent later."""
+        for row in rows:
+            _check_texts({"type": row[4], "commandId": row[5], "at": row[6], "payload": row[7]})
+        self._own_events += rows
 
     def begin_piece(self) -> None:
         """What follows can be undone by itself."""
@@ -104,43 +143,55 @@ class BufferedTransaction(Transaction):
         if self._marked:
             super().keep_piece()
         self._settled += self._own
-        self._heads |= self._piece_heads
-        self._own, self._piece_heads, self._marked = [], {}, False
+        self._settled_events += self._own_events
+        self._known |= self._piece_known
+        self._forget_piece()
 
     def undo_piece(self) -> None:
         """Forget what was kept back, take back what was sent."""
         if self._marked:
             super().undo_piece()
-        self._own, self._piece_heads, self._marked = [], {}, False
+        self._forget_piece()
 
     def flush(self) -> None:
         """Send everything that was kept back."""
         self._send(self._settled)
-        self._settled = []
+        self._send_events(self._settled_events)
+        self._settled, self._settled_events = [], []
 
-    def _read_head(self, run_id: str) -> Row | None:
-        known = self._piece_heads.get(run_id) or (
-            None if run_id in self._piece_heads else self._heads.get(run_id)
-        )
-        if known is not None:
-            return known
-        rows = self.all("read_head", run_id=run_id)
-        if rows:
-            self._piece_heads[run_id] = rows[0]
-        return rows[0] if rows else None
+    def _forget_piece(self) -> None:
+        self._own, self._own_events, self._piece_known, self._marked = [], [], {}, False
+
+    def _take_waiting(self, backend_profile: str | None, limit: int) -> list[Row]:
+        """Some of the heads that were locked ahead and that no earlier piece claimed.
+
+        Each piece takes what it asked for, claimed or not: there is enough for all of them.
+        """
+        taken: list[Row] = []
+        rest = self._waiting[backend_profile]
+        while rest and len(taken) < limit:
+            (head,) = self.all("read_head", run_id=rest.popleft())
+            if head["runner_id"] is None and not head["ended"] and head["open_commands"]:
+                taken.append(head)
+        return taken
 
     def _make_visible(self, name: str, run_id: str | None) -> None:
         """Send what a statement could see; with a savepoint once the piece itself writes."""
         sees = SEES.get(name)
         own, self._own = _split(self._own, sees, run_id)
+        sees_events = sees is None or name in SEES_EVENTS
+        own_events = self._own_events if sees_events else []
         writes = not self._statements[name].startswith("SELECT")
-        if (writes or own) and not self._marked:
+        if (writes or own or own_events) and not self._marked:
             self.flush()  # or taking this piece back would take other pieces back too
             super().begin_piece()
             self._marked = True
         settled, self._settled = _split(self._settled, sees, run_id)
         self._send(settled)
         self._send(own)
+        if sees_events:
+            self._send_events(self._settled_events + self._own_events)
+            self._settled_events, self._own_events = [], []
 
     def _send(self, writes: list[Write]) -> None:
         """Send what single statements need, then those in order, then what needs them."""
@@ -163,6 +214,9 @@ class BufferedTransaction(Transaction):
     def _send_bulk(self, name: str, rows: dict[Any, Row]) -> None:
         if rows:
             self._connection.executemany(self._statements[name], list(rows.values()))
+
+    def _send_events(self, rows: list[EventRow]) -> None:
+        super().insert_events(rows)
 
 
 def _split(

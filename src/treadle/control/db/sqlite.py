@@ -16,7 +16,7 @@ from urllib.parse import quote
 from treadle.control.db.migrate import apply_migrations, find_missing
 from treadle.control.db.repository import OnCommit, Repository
 from treadle.control.db.threads import ThreadRepository
-from treadle.control.db.transaction import Locks, Transaction, load_statements
+from treadle.control.db.transaction import Needs, Transaction, load_statements
 from treadle.control.db.writer import DatabaseThread
 from treadle.control.faults import DatabaseUnusable
 from treadle.kit.clock import Clock
@@ -37,8 +37,8 @@ class _Opened:
     def errors(self) -> tuple[type[Exception], ...]:
         return (sqlite3.Error,)
 
-    def begin(self, locks: list[Locks]) -> Transaction:
-        del locks  # one writer: the file itself is the lock
+    def begin(self, needs: list[Needs]) -> Transaction:
+        del needs  # one writer: the file itself is the lock
         self.connection.execute(self._begin_sql)
         now_ms = round(self._clock.now() * 1000)
         return Transaction(self.connection, self._statements, lambda: now_ms)

@@ -5,7 +5,7 @@ Says which thread does what and which locks it needs; knows no database and no r
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from treadle.control.db import leases, runs, verify
 from treadle.control.db.repository import (
@@ -15,7 +15,7 @@ from treadle.control.db.repository import (
     RunQuery,
     StoredAnswer,
 )
-from treadle.control.db.transaction import NO_LOCKS, Locks, Transaction
+from treadle.control.db.transaction import NO_NEEDS, Needs, Transaction
 from treadle.control.db.writer import DatabaseThread
 from treadle.control.faults import ControlFault
 from treadle.control.records import (
@@ -40,6 +40,18 @@ from treadle.control.records import (
 T = TypeVar("T")
 
 
+class AppendLane(Protocol):
+    """A short way for appends that a database may have."""
+
+    async def append(self, run_id: str, token: str, request: AppendRequest) -> AppendAnswer | None:
+        """Append, or None: nothing is known of it, take the long way."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was accepted."""
+        ...
+
+
 class ThreadRepository:
     """`Repository` on one writing and some reading threads; see there for what is promised."""
 
@@ -49,8 +61,13 @@ class ThreadRepository:
         readers: list[DatabaseThread],
         schema_version: int,
         after_close: Callable[[], Awaitable[None]],
+        lane: AppendLane | None = None,
     ) -> None:
-        """Use `open_sqlite` or `open_postgres`; `after_close` gives free what they hold."""
+        """Use `open_sqlite` or `open_postgres`; `after_close` gives free what they hold.
+
+        A `lane` is asked first for each append; where it has no answer, the writer is.
+        """
+        self._lane = lane
         self._writer = writer
         self._readers = readers
         self._schema_version = schema_version
@@ -63,8 +80,8 @@ class ThreadRepository:
 
     async def create_run(self, spec: RunSpec, key: RequestKey | None) -> StoredAnswer:
         """See `Repository.create_run`."""
-        locks = Locks(names=_names_of(f"tenant:{spec.tenant_id}", key))
-        return await self._write(partial(runs.create_run, spec=spec, key=key), locks)
+        needs = Needs(names=_names_of(f"tenant:{spec.tenant_id}", key))
+        return await self._write(partial(runs.create_run, spec=spec, key=key), needs)
 
     async def read_run(self, run_id: str) -> Run:
         """See `Repository.read_run`."""
@@ -81,7 +98,7 @@ class ThreadRepository:
         work = partial(
             runs.create_command, run_id=run_id, request=request, payload=payload, key=key
         )
-        return await self._write(work, Locks(runs=(run_id,)))
+        return await self._write(work, Needs(runs=(run_id,)))
 
     async def read_command(self, run_id: str, command_id: str) -> Command:
         """See `Repository.read_command`."""
@@ -109,13 +126,14 @@ class ThreadRepository:
 
     async def register_runner(self, request: RegisterRequest) -> Registration:
         """See `Repository.register_runner`."""
-        locks = Locks(names=(f"runner:{request.id}",) if request.id else ())
-        return await self._write(partial(leases.register_runner, request=request), locks)
+        needs = Needs(names=(f"runner:{request.id}",) if request.id else ())
+        return await self._write(partial(leases.register_runner, request=request), needs)
 
     async def claim(self, run_id: str, claimant: Claimant) -> Claim:
         """See `Repository.claim`."""
         work = partial(leases.claim, run_id=run_id, claimant=claimant)
-        return await self._write(work, Locks(runs=(run_id,)))
+        needs = Needs(runs=(run_id,), runners=(claimant.runner_id,), claims=True)
+        return await self._write(work, needs)
 
     async def claim_waiting(
         self, claimant: Claimant, backend_profile: str | None, limit: int
@@ -124,12 +142,17 @@ class ThreadRepository:
         work = partial(
             leases.claim_waiting, claimant=claimant, backend_profile=backend_profile, limit=limit
         )
-        return await self._write(work)
+        needs = Needs(runners=(claimant.runner_id,), pool=(backend_profile, limit))
+        return await self._write(work, needs)
 
     async def append(self, run_id: str, token: str, request: AppendRequest) -> AppendAnswer:
         """See `Repository.append`."""
+        if self._lane is not None:
+            answer = await self._lane.append(run_id, token, request)
+            if answer is not None:
+                return answer
         work = partial(leases.append, run_id=run_id, token=token, request=request)
-        return await self._write(work, Locks(runs=(run_id,)))
+        return await self._write(work, Needs(runs=(run_id,)))
 
     async def heartbeat(
         self, runner_id: str, token: str, request: HeartbeatRequest
@@ -137,12 +160,13 @@ class ThreadRepository:
         """See `Repository.heartbeat`."""
         work = partial(leases.heartbeat, runner_id=runner_id, token=token, request=request)
         held = tuple(run.run_id for run in request.runs)
-        return await self._write(work, Locks(held, (f"runner:{runner_id}",)))
+        needs = Needs(runs=held, names=(f"runner:{runner_id}",), runners=(runner_id,))
+        return await self._write(work, needs)
 
     async def release(self, run_id: str, token: str, request: ReleaseRequest) -> ReleaseAnswer:
         """See `Repository.release`."""
         work = partial(leases.release, run_id=run_id, token=token, request=request)
-        return await self._write(work, Locks(runs=(run_id,)))
+        return await self._write(work, Needs(runs=(run_id,)))
 
     async def lapse_leases(self, limit: int) -> int:
         """See `Repository.lapse_leases`."""
@@ -156,6 +180,8 @@ class ThreadRepository:
         """See `Repository.close`."""
         for reader in self._readers:
             await reader.close()
+        if self._lane is not None:
+            await self._lane.close()
         await self._writer.close()
         await self._after_close()
 
@@ -163,9 +189,9 @@ class ThreadRepository:
         return await min(self._readers, key=lambda reader: reader.waiting).run(work)
 
     async def _write(
-        self, work: Callable[[Transaction], T | ControlFault], locks: Locks = NO_LOCKS
+        self, work: Callable[[Transaction], T | ControlFault], needs: Needs = NO_NEEDS
     ) -> T:
-        return await self._writer.run(work, locks)
+        return await self._writer.run(work, needs)
 
 
 def _names_of(scope: str, key: RequestKey | None) -> tuple[str, ...]:

@@ -9,6 +9,9 @@ from functools import cache
 from importlib import resources
 from typing import Any, Protocol
 
+from treadle.control.db.batch import EventRow
+from treadle.kit.clock import iso_millis
+
 Row = dict[str, Any]
 
 
@@ -31,7 +34,9 @@ class Connection(Protocol):
         """Run one statement."""
         ...
 
-    def executemany(self, sql: str, parameters: Iterable[Mapping[str, Any]], /) -> Cursor:
+    def executemany(
+        self, sql: str, parameters: Iterable[Mapping[str, Any] | EventRow], /
+    ) -> Cursor:
         """Run one statement for each set of parameters."""
         ...
 
@@ -50,16 +55,26 @@ def load_statements(dialect: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Locks:
-    """What a piece of work changes, so that a shared database can lock it in one global order."""
+class Needs:
+    """What a piece of work is about to change and read.
+
+    A shared database locks it in one global order and reads it for a whole group at once; without
+    this a piece still does the same, only slower. One writer on a file needs none of it.
+    """
 
     runs: tuple[str, ...] = ()
-    """Ids of runs whose head is read in order to be written."""
+    """Ids of runs whose head is read in order to be written: locked."""
     names: tuple[str, ...] = ()
-    """Anything else that two writers must not decide at once, as in `runner:NAME`."""
+    """Anything else that two writers must not decide at once, as in `runner:NAME`: locked."""
+    runners: tuple[str, ...] = ()
+    """Ids of runners that are read."""
+    claims: bool = False
+    """Whether the runs are to be claimed, which takes their folds and open commands."""
+    pool: tuple[str | None, int] | None = None
+    """A claim of up to so many waiting runs of a profile (None: any)."""
 
 
-NO_LOCKS = Locks()
+NO_NEEDS = Needs()
 
 
 class Transaction:
@@ -73,6 +88,7 @@ class Transaction:
         self._statements = statements
         self._read_clock = read_clock
         self._now_ms: int | None = None
+        self._now_text: str | None = None
         self.touched: set[str] = set()
 
     @property
@@ -81,6 +97,13 @@ class Transaction:
         if self._now_ms is None:
             self._now_ms = self._read_clock()
         return self._now_ms
+
+    @property
+    def now_text(self) -> str:
+        """`now_ms` as events carry it."""
+        if self._now_text is None:
+            self._now_text = iso_millis(self.now_ms / 1000)
+        return self._now_text
 
     def one(self, name: str, **parameters: Any) -> Row | None:
         """Run a named statement; its first row."""
@@ -94,10 +117,10 @@ class Transaction:
         """Run a named statement for its effect."""
         self._connection.execute(self._statements[name], parameters)
 
-    def run_many(self, name: str, parameters: list[Row]) -> None:
-        """Run a named statement once per set of parameters."""
-        if parameters:
-            self._connection.executemany(self._statements[name], parameters)
+    def insert_events(self, rows: list[EventRow]) -> None:
+        """Add rows to the log."""
+        if rows:
+            self._connection.executemany(self._statements["insert_event"], rows)
 
     def begin_piece(self) -> None:
         """What follows can be undone by itself."""

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from treadle.control.db.transaction import NO_LOCKS, Locks, Transaction
+from treadle.control.db.transaction import NO_NEEDS, Needs, Transaction
 from treadle.control.faults import ControlFault, DatabaseUnusable, Overloaded, Stopping
 from treadle.kit.fault_points import reach
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Work = Callable[[Transaction], Any]
-Piece = tuple[Work, Locks]
+Piece = tuple[Work, Needs]
 
 MAX_WAITING = 1024
 MAX_GROUP = 64
@@ -34,8 +34,8 @@ class Opened(Protocol):
         """What the database library raises."""
         ...
 
-    def begin(self, locks: list[Locks]) -> Transaction:
-        """Open a transaction that holds these locks, one set per piece of work."""
+    def begin(self, needs: list[Needs]) -> Transaction:
+        """Open a transaction that locks what its pieces need, which is given per piece."""
         ...
 
     def flush(self, tx: Transaction) -> None:
@@ -82,9 +82,9 @@ class DatabaseThread:
         return len(self._waiting)
 
     async def run(
-        self, work: Callable[[Transaction], T | ControlFault], locks: Locks = NO_LOCKS
+        self, work: Callable[[Transaction], T | ControlFault], needs: Needs = NO_NEEDS
     ) -> T:
-        """Run `work` in a transaction that holds `locks`; returns once it is committed.
+        """Run `work` in a transaction that has what it needs; returns once it is committed.
 
         A fault that `work` raises undoes what it did; one that it returns is raised after the
         commit. A caller that is cancelled does not stop the work.
@@ -99,7 +99,7 @@ class DatabaseThread:
                 raise Stopping("The manager is stopping; send the request again.")
             if len(self._waiting) >= MAX_WAITING:
                 raise Overloaded("Too many writes are waiting; send the request again later.")
-            self._waiting.append(((work, locks), future))
+            self._waiting.append(((work, needs), future))
             self._condition.notify()
         result = await future
         if isinstance(result, ControlFault):
@@ -162,7 +162,7 @@ class DatabaseThread:
         opened, committing = self._opened, False
         try:
             reach("control.db.beginning")
-            tx = opened.begin([locks for _, locks in pieces])
+            tx = opened.begin([needs for _, needs in pieces])
             reach("control.db.begun")
             outcomes = [self._run_piece(tx, work) for work, _ in pieces]
             opened.flush(tx)

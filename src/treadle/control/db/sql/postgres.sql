@@ -11,11 +11,6 @@ INSERT INTO run_heads (run_id, backend_profile) VALUES (:run_id, :backend_profil
 -- name: read_head
 SELECT * FROM run_heads WHERE run_id = :run_id FOR UPDATE
 
--- name: renew_lease
-UPDATE run_heads SET lease_until_ms = :now + lease_ms
-WHERE run_id = :run_id AND epoch = :epoch AND runner_id = :runner_id AND ended = 0
-RETURNING cmd_last, cancel, lease_ms
-
 -- name: grace_leases
 UPDATE run_heads SET lease_until_ms = :now + lease_ms
 WHERE runner_id IS NOT NULL AND lease_until_ms < :now + lease_ms
@@ -124,6 +119,49 @@ SELECT pg_advisory_xact_lock(name) FROM
 -- name: lock_heads
 SELECT * FROM run_heads WHERE run_id = ANY(:runs::text[]) ORDER BY run_id FOR UPDATE
 
+-- name: ahead_runs
+SELECT run_id, spec, fold, created_at_ms, updated_at_ms FROM runs WHERE run_id = ANY(:runs::text[])
+
+-- name: ahead_commands
+SELECT c.* FROM unnest(:runs::text[]) AS run (id) CROSS JOIN LATERAL (
+    SELECT * FROM commands WHERE run_id = run.id AND state IN ('pending', 'delivered')
+    ORDER BY cmd_seq LIMIT :limit) AS c
+
+-- name: ahead_runners
+SELECT runner_id, attempt_id, session_sha256 FROM runners
+WHERE runner_id = ANY(:runners::text[])
+
+-- name: append_plainly
+-- One row of `asked` per run; events of all runs in one row of arrays, `skipped` before a run's own.
+-- A run whose head does not fit has no row in the answer. The clock is read once a head is locked.
+WITH asked AS (
+    SELECT * FROM unnest(:runs::text[], :epochs::bigint[], :tokens::bytea[], :firsts::bigint[],
+        :counts::bigint[], :skips::bigint[]) AS a (run_id, epoch, token, first, count, skipped)
+), held AS MATERIALIZED (
+    SELECT h.run_id, a.first, a.count, a.skipped FROM run_heads h JOIN asked a USING (run_id)
+    WHERE h.epoch = a.epoch AND h.token_sha256 = a.token AND h.producer_seq = a.first - 1
+        AND h.runner_id IS NOT NULL AND h.ended = 0
+    ORDER BY h.run_id FOR UPDATE OF h
+), moved AS (
+    UPDATE run_heads AS h SET last_seq = h.last_seq + held.count,
+        producer_seq = h.producer_seq + held.count,
+        lease_until_ms = (extract(epoch FROM clock_timestamp()) * 1000)::bigint + h.lease_ms
+    FROM held WHERE h.run_id = held.run_id
+    RETURNING h.run_id, h.epoch, h.last_seq, h.producer_seq, h.cmd_last, h.cancel, h.lease_ms,
+        held.skipped, held.count, h.last_seq - held.count - held.skipped AS seq_base,
+        h.producer_seq - held.count - held.skipped AS producer_base,
+        to_char(to_timestamp((h.lease_until_ms - h.lease_ms) / 1000.0) AT TIME ZONE 'UTC',
+            'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS now
+), added AS (
+    INSERT INTO run_events (run_id, seq, epoch, producer_seq, type, command_id, at, payload)
+    SELECT m.run_id, m.seq_base + e.place, m.epoch, m.producer_base + e.place, e.type,
+        e.command_id, coalesce(e.at, m.now), e.payload
+    FROM unnest(:batches::text[], :types::text[], :command_ids::text[], :ats::text[],
+        :payloads::text[]) WITH ORDINALITY AS e (run_id, type, command_id, at, payload, place)
+    JOIN moved m USING (run_id)
+)
+SELECT run_id, last_seq, producer_seq, cmd_last, cancel, lease_ms FROM moved
+
 -- name: read_watched
 SELECT run_id, last_seq, cmd_last, ended FROM run_heads WHERE run_id = ANY(:runs::text[])
 
@@ -154,9 +192,7 @@ SELECT pg_advisory_unlock(7717, 2)
 SELECT to_regclass('schema_migrations') IS NOT NULL AS found
 
 -- name: read_server
-SELECT current_setting('server_version_num')::bigint AS version,
-    set_config('synchronous_commit', CASE current_setting('synchronous_commit')
-        WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false) AS durability
+SELECT current_setting('server_version_num')::bigint AS version
 
 -- name: write_head
 UPDATE run_heads AS h SET epoch = n.epoch, runner_id = n.runner_id, attempt_id = n.attempt_id,

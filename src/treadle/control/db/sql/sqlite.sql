@@ -18,11 +18,6 @@ UPDATE run_heads SET epoch = :epoch, runner_id = :runner_id, attempt_id = :attem
     ended = :ended, last_holder = :last_holder
 WHERE run_id = :run_id
 
--- name: renew_lease
-UPDATE run_heads SET lease_until_ms = :now + lease_ms
-WHERE run_id = :run_id AND epoch = :epoch AND runner_id = :runner_id AND ended = 0
-RETURNING cmd_last, cancel, lease_ms
-
 -- name: grace_leases
 UPDATE run_heads SET lease_until_ms = :now + lease_ms
 WHERE runner_id IS NOT NULL AND lease_until_ms < :now + lease_ms
@@ -58,7 +53,7 @@ UPDATE runs SET fold = :fold, status = :status, updated_at_ms = :now WHERE run_i
 
 -- name: insert_event
 INSERT INTO run_events (run_id, seq, epoch, producer_seq, type, command_id, at, payload)
-VALUES (:run_id, :seq, :epoch, :producer_seq, :type, :command_id, :at, :payload)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: read_events
 SELECT seq, epoch, producer_seq, type, command_id, at, payload FROM run_events
