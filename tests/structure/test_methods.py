@@ -111,8 +111,8 @@ def test_every_event_has_a_projection():
         and issubclass(kind, events.ThreadEvent)
         and kind is not events.ThreadEvent
     }
-    # A raised question becomes a request to the client, not a notification.
-    assert set(_PROJECTIONS) == kinds - {events.RequestRaised}
+    # A raised question becomes a request to the client; a joining agent only subscribes.
+    assert set(_PROJECTIONS) == kinds - {events.RequestRaised, events.AgentJoined}
 
 
 def test_every_question_has_a_request_and_a_kind_of_answer():

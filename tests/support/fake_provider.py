@@ -223,6 +223,8 @@ class FakeProvider:
         self.client_gone = asyncio.Event()
         """Set when a client closed its connection in the middle of an answer."""
         self._steps: deque[Step] = deque()
+        self._agent_steps: deque[Step] = deque()
+        self._agents_apart = False
         self._arrived = asyncio.Condition()
         self._closing = asyncio.Event()
         self._handlers: set[asyncio.Task[None]] = set()
@@ -248,6 +250,14 @@ class FakeProvider:
     def script(self, *steps: Step) -> None:
         """Answer the next requests with `steps`, in order."""
         self._steps.extend(steps)
+
+    def script_agents(self, *steps: Step) -> None:
+        """Answer the next requests of sub-agents with `steps`; the others take those of `script`.
+
+        Once there was one, sub-agents without a step get `default`.
+        """
+        self._agent_steps.extend(steps)
+        self._agents_apart = True
 
     async def wait_requests(self, count: int) -> None:
         """Return once `count` requests have arrived since the start."""
@@ -287,7 +297,9 @@ class FakeProvider:
         async with self._arrived:
             self.requests.append(Recorded(method, target, headers, body, connection))
             self._arrived.notify_all()
-        step = self._steps.popleft() if self._steps else self.default
+        agent = self._agents_apart and headers.get("x-openai-subagent") == "collab_spawn"
+        steps = self._agent_steps if agent else self._steps
+        step = steps.popleft() if steps else self.default
         if step is None:
             step = http_error(500, "the script of the fake provider has ended")
         if step.before_head is not None:

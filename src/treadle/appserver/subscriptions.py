@@ -11,6 +11,7 @@ from treadle.appserver.open_requests import OpenRequests
 from treadle.appserver.projection import Projected, project, text_delta
 from treadle.appserver.session import Session
 from treadle.domain.events import (
+    AgentJoined,
     RequestRaised,
     RequestResolved,
     StatusChanged,
@@ -74,6 +75,11 @@ class Subscriptions:
         """Send an event's notification to whom it concerns."""
         if type(event) is TextDelta:
             self._send(text_delta(event), self._watchers.get(event.thread_id))
+            return
+        if isinstance(event, AgentJoined):
+            self._watchers.setdefault(event.thread_id, {}).update(
+                self._watchers.get(event.parent_id, {})
+            )
             return
         if isinstance(event, RequestRaised):
             watchers = self._watchers.get(event.thread_id, {})

@@ -25,6 +25,9 @@ from treadle.domain.policy import (
 TrustLevel = Literal["trusted", "untrusted"]
 DEFAULT_DOC_BYTES = 32768
 DEFAULT_TERMINAL_WAIT_MS = 300_000
+DEFAULT_AGENT_THREADS = 6
+DEFAULT_AGENT_DEPTH = 1
+"""Both as the references have them."""
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +115,16 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_redirects: int
 
 
+class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether and how far agents may spawn others."""
+
+    enabled: bool
+    max_threads: int
+    """Open sub-agents of one session."""
+    max_depth: int
+    """Levels below a user's thread."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """One consistent reading of all layers for one working folder."""
@@ -129,6 +142,7 @@ class Config:
     """Switches as set, without defaults; see `feature`."""
     terminal_max_wait_ms: int
     forced_login_method: Literal["chatgpt", "api"] | None
+    agents: AgentSettings
     table: Mapping[str, Any] = field(repr=False)
     """The merged table, for parts with settings of their own (MCP servers, hooks, skills)."""
     stack: Stack = field(repr=False)
@@ -255,6 +269,21 @@ def read_web(table: Mapping[str, Any]) -> WebSettings:
         max_bytes=limits.get("max_bytes", 2_000_000),
         max_redirects=limits.get("max_redirects", 5),
     )
+
+
+def read_agents(table: Mapping[str, Any]) -> AgentSettings:
+    """The sub-agents group; the table's other members are roles of the references."""
+    values = section(table, "agents")
+    threads = values.get("max_threads", values.get("max_concurrent_threads_per_session"))
+    return AgentSettings(
+        enabled=values.get("enabled", True) and read_features(table).get("multi_agent", True),
+        max_threads=_count(threads, DEFAULT_AGENT_THREADS),
+        max_depth=_count(values.get("max_depth"), DEFAULT_AGENT_DEPTH),
+    )
+
+
+def _count(value: Any, default: int) -> int:
+    return max(0, value) if isinstance(value, int) and not isinstance(value, bool) else default
 
 
 def read_features(table: Mapping[str, Any]) -> dict[str, bool]:

@@ -28,6 +28,7 @@ from treadle.config.settings import (
     DEFAULT_TERMINAL_WAIT_MS,
     Config,
     TrustLevel,
+    read_agents,
     read_features,
     read_model,
     read_prompt,
@@ -207,6 +208,7 @@ class ConfigStore:
                 "background_terminal_max_timeout", DEFAULT_TERMINAL_WAIT_MS
             ),
             forced_login_method=table.get("forced_login_method"),
+            agents=read_agents(table),
             table=table,
             stack=stack,
             problems=(*problems, *stack.problems(), *replaced),

@@ -27,6 +27,12 @@ class ThreadBegan(ThreadEvent, kw_only=True, frozen=True):
     thread: ThreadSummary
 
 
+class AgentJoined(ThreadEvent, kw_only=True, frozen=True):
+    """A sub-agent's thread is in memory: who watches its parent watches it too."""
+
+    parent_id: str
+
+
 class StatusChanged(ThreadEvent, kw_only=True, frozen=True):
     """The thread's status is now this."""
 

@@ -84,6 +84,9 @@ def _catch_up(context: Context, opened: Opened) -> None:
         subscriptions.notify(context.session, "thread/goal/updated", params)
     context.services.threads.announce_servers(thread_id)
     subscriptions.requests.replay(context.session, thread_id)
+    for below in context.services.threads.below(thread_id):
+        subscriptions.subscribe(context.session, below)
+        subscriptions.requests.replay(context.session, below)
     context.services.life.queues.wake(thread_id)
 
 

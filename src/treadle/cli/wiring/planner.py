@@ -26,7 +26,12 @@ from treadle.engine.agent.agent_thread import ModelTraits
 from treadle.engine.model import catalog
 from treadle.engine.sandbox.launch_plan import Sandbox
 from treadle.engine.sandbox.select import ContainerIsSandbox, ProbedSandbox
-from treadle.engine.services.planning import Overrides, PlanRejected, ThreadPlan
+from treadle.engine.services.planning import (
+    AgentLimits,
+    Overrides,
+    PlanRejected,
+    ThreadPlan,
+)
 from treadle.engine.tools.command_env import (
     CommandIdentity,
     ShellEnvironmentPolicy,
@@ -137,6 +142,8 @@ class ConfigPlanner:
             sandbox=sandbox,
             traits=self._traits(settings, config),
             unload_delay_seconds=float(config.store.unload_delay_seconds),
+            config=dict(overrides.config),
+            agents=_agent_limits(config),
         )
 
     def _environment_maker(self, config: Config) -> Callable[[str, str], dict[str, str]]:
@@ -184,6 +191,13 @@ class ConfigPlanner:
             compact_at_tokens=config.model.auto_compact_tokens or known.compact_at_tokens,
             compact_prompt=config.prompt.compact_prompt,
         )
+
+
+def _agent_limits(config: Config) -> AgentLimits | None:
+    agents = config.agents
+    if not agents.enabled:
+        return None
+    return AgentLimits(max_threads=agents.max_threads, max_depth=agents.max_depth)
 
 
 def _as_config(overrides: Overrides, sealed: Settings | None) -> dict[str, Any]:

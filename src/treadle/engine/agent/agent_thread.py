@@ -78,7 +78,7 @@ class AgentThread:
         limit = self.traits.compact_at_tokens
         return limit is not None and self.context_tokens >= limit and bool(self.context)
 
-    def keep(self, item: dict[str, Any], turn_id: str) -> None:
+    def keep(self, item: dict[str, Any], turn_id: str | None) -> None:
         """Add an item to the model's context, in memory and in the log."""
         self.context.append(item)
         self.log.append([ModelItem(at=self.clock.now(), item=item, turn_id=turn_id)])

@@ -5,6 +5,7 @@ Base instructions, permission and environment notes are in our own words; their 
 models were trained on them. Only what changed is told again, so that the prefix stays cacheable.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -282,6 +283,12 @@ def _local_image(path: str, found: str, number: int) -> list[dict[str, Any]]:
     ]
 
 
+def subagent_note(told: dict[str, Any]) -> dict[str, Any]:
+    """The user message by which a model hears that an agent of its own came to an end."""
+    text = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+    return message("user", f"<subagent_notification>\n{text}\n</subagent_notification>")
+
+
 _CALLS = {
     "function_call": "function_call_output",
     "custom_tool_call": "custom_tool_call_output",
@@ -315,3 +322,13 @@ def normalise(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if kind in _CALLS and call_id not in answered:
             whole.append({"type": _CALLS[kind], "call_id": call_id, "output": "aborted"})
     return whole
+
+
+def without_open_calls(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The items less the calls that have no output yet: what can be handed to somebody else."""
+    answered = {
+        item.get("call_id") for item in items if str(item.get("type", "")).endswith("_call_output")
+    }
+    return [
+        item for item in items if item.get("type") not in _CALLS or item.get("call_id") in answered
+    ]

@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from treadle.domain.agents import OpenAgents
 from treadle.domain.approvals import ApprovalFold
 from treadle.domain.goals import GOAL_LINE, Goal, latest_goal
 from treadle.domain.ids import ThreadId
@@ -79,6 +80,8 @@ class ThreadLog:
         self._inbox = InboxFold()
         self.goal: Goal | None = None
         self.approvals = ApprovalFold()
+        self.agents = OpenAgents()
+        """Which sub-agents the thread has open."""
         self._patch: ThreadPatch | None = None
 
     @property
@@ -98,8 +101,9 @@ class ThreadLog:
         return self._inbox.inbox
 
     def recall(self, records: list[ThreadRecord]) -> None:
-        """Begin with what a stored log says of inbox, approvals and goal."""
+        """Begin with what a stored log says of inbox, approvals, sub-agents and goal."""
         self._inbox, self.approvals = InboxFold(), ApprovalFold()
+        self.agents = OpenAgents(records)
         for record in records:
             self._inbox.add(record)
             self.approvals.add(record)
@@ -120,6 +124,7 @@ class ThreadLog:
     def _observe(self, record: ThreadRecord) -> None:
         self._inbox.add(record)
         self.approvals.add(record)
+        self.agents.add(record)
         if isinstance(record, ModelItem):
             if self.on_model_item is not None:
                 self.on_model_item(record)
@@ -251,7 +256,7 @@ def summarise(
     cwd = settings.cwd if settings else (info.settings.cwd if info.settings else created.cwd)
     return ThreadSummary(
         id=info.thread_id,
-        session_id=session_id or info.thread_id,
+        session_id=session_id or created.session_id or info.thread_id,
         environments=_environments(settings.cwd, settings.workspace_roots) if settings else None,
         forked_from_id=created.forked_from_id,
         parent_thread_id=created.parent_thread_id,

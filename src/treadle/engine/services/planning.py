@@ -39,6 +39,16 @@ class Overrides:
     workspace_roots: tuple[str, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentLimits:
+    """How far an agent may spawn others."""
+
+    max_threads: int
+    """Open sub-agents of one session, at all depths together."""
+    max_depth: int
+    """Levels below a user's thread: 1 lets children spawn none."""
+
+
 @dataclass(slots=True, kw_only=True)
 class ThreadPlan:
     """Everything a thread runs with."""
@@ -65,6 +75,10 @@ class ThreadPlan:
     """The home folder; empty where nothing is kept there."""
     skills: tuple[Skill, ...] = ()
     unload_delay_seconds: float = 0.0
+    config: dict[str, Any] = field(default_factory=dict[str, Any])
+    """The configuration that the client gave along, for threads spawned from this one."""
+    agents: AgentLimits | None = None
+    """None where the agent tools are not offered."""
     warnings: tuple[str, ...] = ()
 
 

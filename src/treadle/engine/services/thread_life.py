@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from treadle.engine.services.agents import AgentHost
 from treadle.engine.services.thread_family import Families
 from treadle.engine.services.thread_fork import Forks
 from treadle.engine.services.thread_goals import Goals
@@ -18,6 +19,7 @@ from treadle.engine.services.turns import Turns
 class ThreadLife:
     """The services that act on threads of one engine."""
 
+    agents: AgentHost
     families: Families
     forks: Forks
     goals: Goals
@@ -29,8 +31,9 @@ class ThreadLife:
 
 
 def make_thread_life(threads: Threads, turns: Turns) -> ThreadLife:
-    """All services over these threads; queues listen to the engine's feed from now on."""
+    """All services over these threads; some listen to the engine's feed from now on."""
     return ThreadLife(
+        agents=AgentHost(threads, turns),
         families=Families(threads),
         forks=Forks(threads),
         goals=Goals(threads),

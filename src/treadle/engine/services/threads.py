@@ -7,7 +7,6 @@ thread is asked through `watched`, and told through `unwatched`.
 import asyncio
 import contextlib
 import os
-import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -32,13 +31,18 @@ from treadle.domain.records import (
 from treadle.domain.threads import NotLoaded, ThreadSummary
 from treadle.domain.turns import Turn
 from treadle.engine.agent import prompt
-from treadle.engine.agent.agent_thread import AgentThread
-from treadle.engine.services.client_tools import check_client_tools, with_client_tools
+from treadle.engine.services.client_tools import check_client_tools
 from treadle.engine.services.errors import Refused, StartFailed, ThreadNotFound
 from treadle.engine.services.feed import Feed
 from treadle.engine.services.git_info import read_git_info
 from treadle.engine.services.loaded_thread import LoadedThread, ThreadLog, summarise
 from treadle.engine.services.planning import Overrides, Planner, ThreadPlan
+from treadle.engine.services.thread_loading import (
+    AddTools,
+    LoadingParts,
+    load_thread,
+    no_more_tools,
+)
 from treadle.engine.services.thread_opening import Client, NewThread, Opened
 from treadle.engine.services.thread_restore import mend, raw_item, restore
 from treadle.engine.services.thread_servers import open_servers, require_servers
@@ -85,6 +89,8 @@ class Threads:
         self._version = version
         self._loaded: dict[str, LoadedThread] = {}
         self._plans: dict[str, ThreadPlan] = {}
+        self._children: dict[str, dict[str, LoadedThread]] = {}
+        """By parent: the sub-agents in memory."""
         self._closing: dict[str, asyncio.Event] = {}
         self._scope = TaskScope("threads")
         self.watched: Callable[[str], bool] = lambda _thread_id: True
@@ -92,6 +98,7 @@ class Threads:
         """Goes on with a turn that the log of a thread just loaded leaves waiting for answers."""
         self.parks: Callable[[LoadedThread], bool] = lambda _thread: False
         """Whether a running turn can be left to a later process as it is."""
+        self.add_tools: AddTools = no_more_tools
 
     # ------------------------------------------------------------------ opening
 
@@ -124,17 +131,16 @@ class Threads:
     ) -> LoadedThread:
         """Make a thread that runs by `plan`; `facts` are further fields of its first record."""
         thread_id, now = new_id(), self.clock.now()
+        given: dict[str, Any] = {"session_id": thread_id, "source": self._source, **facts}
         created = ThreadCreated(
             at=now,
             thread_id=thread_id,
-            session_id=thread_id,
             cwd=plan.settings.cwd,
             originator=client.originator,
             cli_version=self._version,
-            source=self._source,
             model_provider=plan.settings.model_provider,
             git=read_git_info(plan.settings.cwd),
-            **facts,
+            **given,
         )
         store = self._ephemeral if ephemeral else self.store
         writer = await store.create(created)
@@ -248,42 +254,14 @@ class Threads:
         *,
         ephemeral: bool,
     ) -> LoadedThread:
-        agent = AgentThread(
-            thread_id=created.thread_id,
-            session_id=created.session_id,
-            originator=client.originator,
-            user_agent=client.user_agent,
-            settings=plan.settings,
-            base_instructions=created.base_instructions or prompt.BASE_INSTRUCTIONS,
-            surroundings=prompt.Surroundings(
-                shell=plan.shell,
-                date=time.strftime("%Y-%m-%d", time.localtime(self.clock.now())),
-                timezone=plan.timezone,
-                project_doc=plan.project_doc,
-                developer_instructions=plan.developer_instructions,
-            ),
-            log=log,
-            announcer=self.feed,
-            model=plan.model,
-            tools=with_client_tools(plan.tools, created.dynamic_tools),
-            sandbox=plan.sandbox,
-            env=plan.make_env(created.session_id, created.thread_id),
-            clock=self.clock,
-            traits=plan.traits,
-            skills=plan.skills,
-            shell=plan.shell_path,
-            home=plan.home,
+        parts = LoadingParts(
+            self.feed, self.clock, self.add_tools, client.originator, client.user_agent
         )
-        thread = LoadedThread(
-            agent,
-            log,
-            created,
-            ephemeral=ephemeral,
-            path=None if ephemeral else log.info.path,
-            unload_delay_seconds=plan.unload_delay_seconds,
-        )
+        thread = load_thread(created, plan, log, parts, ephemeral=ephemeral)
         self._loaded[created.thread_id] = thread
         self._plans[created.thread_id] = plan
+        if created.parent_thread_id is not None:
+            self._children.setdefault(created.parent_thread_id, {})[created.thread_id] = thread
         open_servers(plan, created.thread_id, self.feed)
         return thread
 
@@ -299,6 +277,19 @@ class Threads:
     def get(self, thread_id: str) -> LoadedThread | None:
         """The thread, if it is in memory and not on its way out."""
         return self._loaded.get(thread_id)
+
+    def plan_of(self, thread_id: str) -> ThreadPlan:
+        """What a thread in memory runs with."""
+        return self._plans[thread_id]
+
+    def children(self, thread_id: str) -> list[LoadedThread]:
+        """Those in memory that the thread spawned."""
+        return list(self._children.get(thread_id, {}).values())
+
+    def below(self, thread_id: str) -> list[str]:
+        """Ids of all in memory that the thread and its sub-agents spawned."""
+        found = [child.thread_id for child in self.children(thread_id)]
+        return [*found, *(each for child in found for each in self.below(child))]
 
     def servers(self, thread_id: str) -> ThreadServers | None:
         """The MCP servers of a thread in memory."""
@@ -395,19 +386,31 @@ class Threads:
     def unwatched(self, thread_id: str) -> None:
         """The last watcher left: close the thread once it is idle (after its grace period)."""
         thread = self._loaded.get(thread_id)
-        if thread is not None and thread.running is None:
+        if thread is not None and not self._works(thread):
             self._scope.start(self._unload_later(thread), f"unload {thread_id}")
 
     def turn_ended(self, thread: LoadedThread) -> None:
-        """A turn is over: a thread that nobody watches is closed now."""
-        if not self.watched(thread.thread_id):
-            self.unwatched(thread.thread_id)
+        """A turn is over: a thread that nobody watches is closed now, and maybe its parent."""
+        above: LoadedThread | None = thread
+        while above is not None:
+            if not self._kept(above):
+                self.unwatched(above.thread_id)
+            above = self._loaded.get(above.created.parent_thread_id or "")
+
+    def _works(self, thread: LoadedThread) -> bool:
+        """Whether a turn runs in the thread or in one of its sub-agents."""
+        below = self.children(thread.thread_id)
+        return thread.running is not None or any(self._works(child) for child in below)
+
+    def _kept(self, thread: LoadedThread) -> bool:
+        """Whether a thread stays in memory: a sub-agent does as long as its parent."""
+        return self.watched(thread.thread_id) or thread.created.parent_thread_id in self._loaded
 
     async def _unload_later(self, thread: LoadedThread) -> None:
         if thread.unload_delay_seconds > 0:
             await asyncio.sleep(thread.unload_delay_seconds)
         current = self._loaded.get(thread.thread_id)
-        if current is thread and thread.running is None and not self.watched(thread.thread_id):
+        if current is thread and not self._works(thread) and not self._kept(thread):
             await self._close(thread, announce=True)
 
     async def unload(self, thread: LoadedThread) -> None:
@@ -422,17 +425,26 @@ class Threads:
             # An unload and a shutdown meet: the second one waits for the first one's end.
             await self._closed(thread_id)
             return
+        if self._loaded.get(thread_id) is not thread:
+            return  # closed with its parent
         done = self._closing[thread_id] = asyncio.Event()
         thread.closing = True
+        below = self.children(thread_id)
         try:
+            for each in (thread, *below):
+                if each.running is not None:
+                    each.running.interrupt()
+            for child in below:
+                await self.unload(child)
             if thread.running is not None:
-                thread.running.interrupt()
                 await thread.scope.join(STOP_TURN_SECONDS)
             await thread.scope.close()
             await self._plans[thread_id].close_tools()
             await thread.log.close()
         finally:
             self._loaded.pop(thread_id, None)
+            self._children.get(thread.created.parent_thread_id or "", {}).pop(thread_id, None)
+            self._children.pop(thread_id, None)
             self._plans.pop(thread_id, None)
             del self._closing[thread_id]
             done.set()
