@@ -320,6 +320,23 @@ async def test_a_name_is_trimmed_told_and_kept(tmp_path: Path):
         assert [each["name"] for each in found["data"]] == ["Mine"]
 
 
+async def test_the_commit_that_a_thread_began_at_is_in_its_log(tmp_path: Path):
+    async with AppLab(tmp_path, "stdio") as lab:
+        heads = lab.work / ".git" / "refs" / "heads"
+        heads.mkdir(parents=True)
+        (lab.work / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
+        (heads / "main").write_text("a" * 40 + "\n")
+        client = await lab.connect()
+        thread_id = await a_thread(lab, client, "words")
+        other = await lab.connect()
+        read = await other.request("thread/read", {"threadId": thread_id})
+        git = {"sha": "a" * 40, "branch": "main", "originUrl": None}
+        assert read["thread"]["gitInfo"] == git
+        params = {"threadId": thread_id, "gitInfo": {"branch": "renamed"}}
+        answer = await client.request("thread/metadata/update", params)
+        assert answer["thread"]["gitInfo"] == {**git, "branch": "renamed"}
+
+
 async def test_git_facts_change_one_by_one(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()

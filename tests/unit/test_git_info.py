@@ -21,24 +21,24 @@ def repository(tmp_path: Path) -> Path:
 
 def test_a_repository_tells_commit_branch_and_origin(repository: Path):
     assert read_git_info(str(repository)) == {
-        "commit_hash": COMMIT,
+        "sha": COMMIT,
         "branch": "main",
-        "repository_url": "https://example.org/r.git",
+        "originUrl": "https://example.org/r.git",
     }
 
 
 def test_a_folder_below_belongs_to_the_repository(repository: Path):
     deep = repository / "a" / "b"
     deep.mkdir(parents=True)
-    assert (read_git_info(str(deep)) or {})["commit_hash"] == COMMIT
+    assert (read_git_info(str(deep)) or {})["sha"] == COMMIT
 
 
 def test_a_branch_with_slashes_keeps_its_name(repository: Path):
     (repository / ".git/HEAD").write_text("ref: refs/heads/feature/x\n")
     assert read_git_info(str(repository)) == {
-        "commit_hash": None,
+        "sha": None,
         "branch": "feature/x",
-        "repository_url": "https://example.org/r.git",
+        "originUrl": "https://example.org/r.git",
     }
 
 
@@ -46,13 +46,13 @@ def test_packed_references_are_found(repository: Path):
     (repository / ".git/refs/heads/main").unlink()
     packed = f"# pack-refs with: peeled\n{'b' * 40} refs/heads/main\n^{'c' * 40}\n"
     (repository / ".git/packed-refs").write_text(packed)
-    assert (read_git_info(str(repository)) or {})["commit_hash"] == "b" * 40
+    assert (read_git_info(str(repository)) or {})["sha"] == "b" * 40
 
 
 def test_a_detached_head_has_a_commit_and_no_branch(repository: Path):
     (repository / ".git/HEAD").write_text("d" * 40 + "\n")
     info = read_git_info(str(repository)) or {}
-    assert (info["commit_hash"], info["branch"]) == ("d" * 40, None)
+    assert (info["sha"], info["branch"]) == ("d" * 40, None)
 
 
 def test_a_worktree_shares_references_and_origin(repository: Path, tmp_path: Path):
@@ -75,8 +75,8 @@ def test_no_repository_is_no_information(tmp_path: Path):
 def test_a_broken_configuration_costs_the_origin_alone(repository: Path, config: bytes):
     (repository / ".git/config").write_bytes(config)
     info = read_git_info(str(repository)) or {}
-    assert info["commit_hash"] == COMMIT
-    assert info["repository_url"] is None
+    assert info["sha"] == COMMIT
+    assert info["originUrl"] is None
 
 
 def test_a_head_that_cannot_be_read_is_no_information(repository: Path):
@@ -92,4 +92,4 @@ def test_a_git_file_that_points_nowhere_is_no_information(tmp_path: Path):
 def test_a_head_that_is_no_text_breaks_nothing(repository: Path):
     (repository / ".git/HEAD").write_bytes(b"ref: refs/heads/\xff\n")
     info = read_git_info(str(repository)) or {}
-    assert info["commit_hash"] is None
+    assert info["sha"] is None

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def read_git_info(cwd: str) -> dict[str, Any] | None:
-    """`{commit_hash, branch, repository_url}` of the repository that `cwd` lies in, or None."""
+    """`{sha, branch, originUrl}` of the repository that `cwd` lies in, or None."""
     git = _git_folder(Path(cwd))
     if git is None:
         return None
@@ -20,7 +20,7 @@ def read_git_info(cwd: str) -> dict[str, Any] | None:
     name = head.removeprefix("ref: ") if head.startswith("ref: ") else None
     commit = _resolve(git, name) if name else head
     branch = name.removeprefix("refs/heads/") if name else None
-    return {"commit_hash": commit, "branch": branch, "repository_url": _origin(git)}
+    return {"sha": commit, "branch": branch, "originUrl": _origin(git)}
 
 
 def _git_folder(start: Path) -> Path | None:

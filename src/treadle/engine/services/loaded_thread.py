@@ -291,8 +291,4 @@ def _environments(cwd: str, roots: tuple[str, ...]) -> list[dict[str, object]]:
 def _git(git: dict[str, object] | None) -> dict[str, object] | None:
     if not git:
         return None
-    return {
-        "sha": git.get("commit_hash", git.get("sha")),
-        "branch": git.get("branch"),
-        "originUrl": git.get("repository_url", git.get("originUrl")),
-    }
+    return {name: git.get(name) for name in ("sha", "branch", "originUrl")}
