@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ MALFORMED = (
 DIGEST = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
 CONNECTION = {
     "type": "remoteControlClientConnection",
-    "nonce": "nonce-123",
+    "nonce": "A" * 43,
     "audience": "remote_control_client_websocket",
     "sessionId": "wssess_123",
     "targetOrigin": "https://chatgpt.com",
@@ -31,7 +32,7 @@ CONNECTION = {
 }
 ENROLLMENT = {
     "type": "remoteControlClientEnrollment",
-    "nonce": "nonce-123",
+    "nonce": "A" * 43,
     "audience": "remote_control_client_enrollment",
     "challengeId": "rch_123",
     "targetOrigin": "https://chatgpt.com",
@@ -41,6 +42,12 @@ ENROLLMENT = {
     "deviceIdentitySha256Base64url": DIGEST,
     "challengeExpiresAt": 4_102_444_800,
 }
+
+
+def soon(payload: dict[str, Any]) -> dict[str, Any]:
+    """The payload with an end that is near enough."""
+    name = "tokenExpiresAt" if "tokenExpiresAt" in payload else "challengeExpiresAt"
+    return {**payload, name: int(time.time()) + 60}
 
 
 def options(tmp_path: Path) -> InProcessOptions:
@@ -71,11 +78,12 @@ async def test_a_software_key_signs_what_its_public_side_verifies(tmp_path: Path
     async with InProcessServer(options(tmp_path)) as server:
         asked = {"accountUserId": "acct_123", "clientId": "cli_123"}
         policy = {"protectionPolicy": "allow_os_protected_nonextractable"}
+        payload = soon(CONNECTION)
         key = await server.request("device/key/create", {**asked, **policy})
         assert key["protectionClass"] == "os_protected_nonextractable"
         assert await server.request("device/key/public", {"keyId": key["keyId"]}) == key
         signed = await server.request(
-            "device/key/sign", {"keyId": key["keyId"], "payload": CONNECTION}
+            "device/key/sign", {"keyId": key["keyId"], "payload": payload}
         )
     (stored,) = (tmp_path / "home" / "device-keys").iterdir()
     assert stored.stat().st_mode & 0o777 == 0o600
@@ -85,15 +93,16 @@ async def test_a_software_key_signs_what_its_public_side_verifies(tmp_path: Path
     public.verify(base64.b64decode(signed["signatureDerBase64"]), said, ec.ECDSA(hashes.SHA256()))
     wrapped = json.loads(said)
     assert wrapped["domain"] == "codex-device-key-sign-payload/v1"
-    assert wrapped["payload"] == CONNECTION
+    assert wrapped["payload"] == payload
 
 
 async def test_hardware_is_not_pretended_and_a_key_serves_its_owner_alone(tmp_path: Path) -> None:
     async with InProcessServer(options(tmp_path)) as server:
         asked = {"accountUserId": "acct_other", "clientId": "cli_123"}
-        with pytest.raises(RpcError, match="no hardware-backed device key"):
+        with pytest.raises(RpcError, match="hardware-backed device keys are not available"):
             await server.request("device/key/create", asked)
         policy = {"protectionPolicy": "allow_os_protected_nonextractable"}
         key = await server.request("device/key/create", {**asked, **policy})
+        params = {"keyId": key["keyId"], "payload": soon(CONNECTION)}
         with pytest.raises(RpcError, match="bound to another accountUserId"):
-            await server.request("device/key/sign", {"keyId": key["keyId"], "payload": CONNECTION})
+            await server.request("device/key/sign", params)

@@ -3,6 +3,7 @@
 from treadle.engine.services import errors
 from treadle.engine.services.config import ConfigRejected
 from treadle.engine.services.file_search import NoSearchFolders
+from treadle.engine.services.git_diff import NoGitDiff
 from treadle.engine.services.mcp import McpFailed
 from treadle.wire.protocol.errors import (
     INTERNAL,
@@ -42,6 +43,7 @@ def translate(error: Exception) -> RpcError | None:
             | errors.InvalidQuery()
             | errors.PlanRejected()
             | errors.Refused()
+            | NoGitDiff()
         ):
             return invalid_request(str(error))
         case _:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from treadle.appserver.context import Context
+from treadle.appserver.handlers.paging import page
 from treadle.wire.protocol import settings as proto
-from treadle.wire.protocol.errors import invalid_request
 
 
 async def read_config(context: Context, params: proto.ConfigReadParams) -> dict[str, Any]:
@@ -41,12 +41,5 @@ async def list_models(context: Context, params: proto.ModelListParams) -> proto.
         for model in context.services.config.models()
         if params.include_hidden or not model.get("hidden")
     ]
-    begin = 0
-    if params.cursor is not None:
-        if not params.cursor.isdecimal() or int(params.cursor) > len(models):
-            raise invalid_request(f"invalid cursor: {params.cursor}")
-        begin = int(params.cursor)
-    end = begin + max(1, params.limit) if params.limit is not None else len(models)
-    return proto.ModelListResult(
-        data=models[begin:end], next_cursor=str(end) if end < len(models) else None
-    )
+    data, following = page(models, params.cursor, params.limit)
+    return proto.ModelListResult(data=data, next_cursor=following)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from treadle.config.errors import ConfigError, ConfigProblem, TextPosition, TextRange
+from treadle.config.providers import ProviderConfig
 from treadle.config.read_view import read_view, requirements_view
 from treadle.config.store import ConfigStore
 from treadle.engine.model import catalog
@@ -54,9 +55,46 @@ class StoreConfigService:
         """The catalog."""
         return [card.listing() for card in catalog.CATALOG]
 
+    def providers(self) -> list[dict[str, Any]]:
+        """The configured providers and the built-in one."""
+        return [
+            {
+                "id": provider.id,
+                "name": provider.name,
+                "baseUrl": None if provider.built_in else provider.base_url,
+                "canEdit": not provider.built_in,
+                "settings": _provider_settings(provider),
+            }
+            for provider in self._config.startup().providers.values()
+        ]
+
+    def permission_profiles(self) -> list[dict[str, Any]]:
+        """The built-in profiles; those of configuration are not acted upon, so not listed."""
+        try:
+            requirements = self._config.requirements()
+        except ConfigError as error:
+            raise ConfigRejected(error.read_message, internal=True) from error
+        return [
+            {"id": name, "description": None, "allowed": requirements.allows_sandbox(mode)}
+            for name, mode in _PROFILES.items()
+        ]
+
     def default_provider(self) -> str:
         """The configured provider's id."""
         return self._config.startup().model.provider.id
+
+
+_PROFILES = {
+    ":read-only": "read-only",
+    ":workspace": "workspace-write",
+    ":danger-full-access": "danger-full-access",
+}
+
+
+def _provider_settings(provider: ProviderConfig) -> dict[str, Any]:
+    if provider.requires_openai_auth:
+        return {"type": "openai"}
+    return {"type": "customGateway", "auth": {"mode": "none"}}
 
 
 def _warning(problem: ConfigProblem) -> dict[str, Any]:

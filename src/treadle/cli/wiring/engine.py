@@ -112,7 +112,7 @@ def build_engine(
         accounts=StoredAccounts(config),
         skills=BookSkills(config, skills),
         subscriptions=Subscriptions(clock),
-        device_keys=DeviceKeys(home / "device-keys"),
+        device_keys=DeviceKeys(home / "device-keys", clock),
         file_search=FileSearch(),
         command_host=ConfiguredHost(config),
         facts=server_facts(home),

@@ -47,6 +47,14 @@ class ConfigService(Protocol):
         """The model catalog in the shape of `model/list`."""
         ...
 
+    def providers(self) -> list[dict[str, Any]]:
+        """Providers in the shape of `modelProvider/list`, without their secrets."""
+        ...
+
+    def permission_profiles(self) -> list[dict[str, Any]]:
+        """Profiles in the shape of `permissionProfile/list`; raises ConfigRejected."""
+        ...
+
     def default_provider(self) -> str:
         """Id of the configured model provider; raises ConfigRejected when it cannot be read."""
         ...

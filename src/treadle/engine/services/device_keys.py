@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from treadle.domain.device_keys import DeviceKey, Signature
+from treadle.domain.device_payloads import BadPayload, check_payload
 from treadle.engine.services.errors import Refused
+from treadle.kit.clock import Clock
 
 DOMAIN = "codex-device-key-sign-payload/v1"
 """Wraps every signed payload, so that a signature is good for nothing else."""
 
 _KEY_ID = re.compile(r"dk_(?:hse|tpm|osn)_([A-Za-z0-9_-]{43})")
-_BASE64URL_32 = re.compile(r"[A-Za-z0-9_-]{43}")
 _MALFORMED_ID = (
     "invalid device key payload: keyId must be dk_hse_, dk_tpm_, or dk_osn_ "
     "followed by unpadded base64url-encoded 32 bytes"
@@ -30,9 +31,10 @@ _MALFORMED_ID = (
 class DeviceKeys:
     """The keys of one home folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Clock) -> None:
         """Keep keys in `folder`, which is made when the first key is."""
         self._folder = folder
+        self._clock = clock
 
     def create(self, account_user_id: str, client_id: str, policy: str | None) -> DeviceKey:
         """A new key bound to an account and a client.
@@ -43,11 +45,12 @@ class DeviceKeys:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ec
 
-        if not account_user_id or not client_id:
-            raise Refused("invalid device key payload: accountUserId and clientId must be set")
+        for name, value in (("accountUserId", account_user_id), ("clientId", client_id)):
+            if not value:
+                raise Refused(f"invalid device key payload: {name} must not be empty")
         if policy != "allow_os_protected_nonextractable":
             raise Refused(
-                "no hardware-backed device key is available here; "
+                "hardware-backed device keys are not available on this platform; "
                 "ask with protectionPolicy allow_os_protected_nonextractable"
             )
         key = ec.generate_private_key(ec.SECP256R1())
@@ -86,8 +89,12 @@ class DeviceKeys:
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.asymmetric import ec
 
+        self._check_id(key_id)
+        try:
+            check_payload(payload, self._clock.now())
+        except BadPayload as error:
+            raise Refused(str(error)) from None
         key, binding = self._load(key_id)
-        _check_payload(payload)
         for name in ("accountUserId", "clientId"):
             if payload.get(name) != binding[name]:
                 raise Refused(f"invalid device key payload: the key is bound to another {name}")
@@ -102,25 +109,20 @@ class DeviceKeys:
     def _path(self, key_id: str) -> Path:
         return self._folder / f"{key_id}.json"
 
+    def _check_id(self, key_id: str) -> None:
+        if _KEY_ID.fullmatch(key_id) is None:
+            raise Refused(_MALFORMED_ID)
+
     def _load(self, key_id: str) -> tuple[Any, dict[str, str]]:
         from cryptography.hazmat.primitives import serialization
 
-        if _KEY_ID.fullmatch(key_id) is None:
-            raise Refused(_MALFORMED_ID)
+        self._check_id(key_id)
         try:
             binding = json.loads(self._path(key_id).read_text(encoding="ascii"))
         except FileNotFoundError:
-            raise Refused(f"device key not found: {key_id}") from None
+            raise Refused("device key not found") from None
         return serialization.load_pem_private_key(binding["pem"].encode(), None), binding
 
 
 def _unpadded(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _check_payload(payload: dict[str, Any]) -> None:
-    """Digests and nonces are 32 bytes, base64url without padding (protocol 0.129.0)."""
-    for name in ("tokenSha256Base64url", "deviceIdentitySha256Base64url"):
-        value = payload.get(name)
-        if value is not None and _BASE64URL_32.fullmatch(str(value)) is None:
-            raise Refused(f"invalid device key payload: {name} must be 32 bytes of base64url")

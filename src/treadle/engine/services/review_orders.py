@@ -27,9 +27,9 @@ async def make_order(target: ReviewTarget, cwd: str, env: dict[str, str]) -> Rev
         case UncommittedChanges():
             return ReviewOrder(
                 "current changes",
-                "Review the uncommitted changes of this repository: staged, unstaged and untracked "
-                "files. Begin with `git status --porcelain`, `git diff` and `git diff --staged`, "
-                "and read untracked files whole.",
+                "Review the uncommitted changes of this repository: staged, unstaged, and "
+                "untracked files. Begin with `git status --porcelain`, `git diff` and "
+                "`git diff --staged`, and read untracked files whole.",
             )
         case BaseBranch(branch=branch):
             branch = _filled(branch, "branch")

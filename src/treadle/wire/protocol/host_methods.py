@@ -10,6 +10,7 @@ from treadle.wire.protocol import (
     device_keys,
     file_search,
     files,
+    host_facts,
     mcp,
     settings,
     skills,
@@ -186,6 +187,33 @@ HOST_METHODS = (
         params=device_keys.DeviceKeySignParams,
         result=Signature,
         lane=_DEVICE_KEYS,
+    ),
+    MethodSpec(
+        name="modelProvider/list", result=host_facts.ModelProviderList, optional_params=True
+    ),
+    MethodSpec(
+        name="modelProvider/capabilities/read",
+        result=host_facts.ProviderCapabilities,
+        optional_params=True,
+    ),
+    MethodSpec(
+        name="permissionProfile/list",
+        params=host_facts.PermissionProfileListParams,
+        result=host_facts.PermissionProfileList,
+        optional_params=True,
+    ),
+    MethodSpec(
+        name="server/diagnostics",
+        result=host_facts.Diagnostics,
+        experimental=True,
+        optional_params=True,
+    ),
+    MethodSpec(name="gitDiffToRemote", params=host_facts.GitDiffParams, result=host_facts.GitDiff),
+    MethodSpec(
+        name="mock/experimentalMethod",
+        params=host_facts.EchoParams,
+        result=host_facts.Echo,
+        experimental=True,
     ),
     MethodSpec(
         name="account/read",

@@ -11,10 +11,10 @@ NOT_OFFERED = """
     experimentalFeature/enablement/set experimentalFeature/list externalAgentConfig/detect
     externalAgentConfig/import externalAgentConfig/import/readHistories
     externalAgentConfig/import/recordHistory feedback/save feedback/upload
-    getConversationSummary gitDiffToRemote hooks/list
+    getConversationSummary hooks/list
     marketplace/add marketplace/remove marketplace/upgrade mcpServer/oauth/login
-    modelProvider/capabilities/read modelProvider/config/write modelProvider/list
-    permissionProfile/list plugin/install plugin/installed plugin/list plugin/read
+    modelProvider/config/write
+    plugin/install plugin/installed plugin/list plugin/read
     plugin/reconcile plugin/share/checkout plugin/share/delete plugin/share/list
     plugin/share/save plugin/share/updateTargets plugin/skill/read plugin/uninstall
     thread/approveGuardianDeniedAction
@@ -29,12 +29,12 @@ NOT_OFFERED_EXPERIMENTAL = """
     account/gcp/setup accountSession/list accountSession/switch collaborationMode/list
     environment/add environment/info environment/status
     mcpServer/event/stream/start
-    mcpServer/event/stream/stop memory/reset memory/status mock/experimentalMethod plugin/search
+    mcpServer/event/stream/stop memory/reset memory/status plugin/search
     project/create
     project/delete project/import project/list project/move project/read project/update
     remoteControl/client/list remoteControl/client/revoke remoteControl/disable
     remoteControl/enable remoteControl/pairing/start remoteControl/pairing/status
-    remoteControl/status/read rollout/compress server/diagnostics
+    remoteControl/status/read rollout/compress
     thread/backgroundTerminals/clean thread/backgroundTerminals/list
     thread/backgroundTerminals/terminate thread/guardianReview thread/memory/read
     thread/prediction/request thread/prepareApprovedPlan thread/readState/update

@@ -1,0 +1,88 @@
+"""What a working folder has that its remotes have not: commits, edits and files nobody added yet.
+
+Runs git, bounded in time and output. Knows nothing of threads.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+from treadle.kit.processes import SpawnError, spawn
+
+GIT_SECONDS = 30.0
+"""How long all of git's work together may take."""
+MAX_DIFF_BYTES = 16 << 20
+MAX_NEW_FILES = 500
+"""Files git does not know yet; of more only the first ones are shown."""
+
+
+class NoGitDiff(Exception):
+    """There is no repository, no remote branch, or git failed; the text names the folder."""
+
+    def __init__(self, cwd: str) -> None:
+        super().__init__(f'failed to compute git diff to remote for cwd: "{cwd}"')
+
+
+async def diff_to_remote(cwd: str, env: Mapping[str, str]) -> tuple[str, str]:
+    """The newest commit of `cwd` that a remote has, and all that came since as one patch.
+
+    Raises:
+        NoGitDiff: nothing can be compared, or it took too long.
+    """
+    try:
+        async with asyncio.timeout(GIT_SECONDS):
+            return await _Git(cwd, env).diff_to_remote()
+    except (TimeoutError, SpawnError, UnicodeDecodeError) as error:
+        raise NoGitDiff(cwd) from error
+
+
+class _Git:
+    def __init__(self, cwd: str, env: Mapping[str, str]) -> None:
+        self._cwd = cwd
+        # No prompt, no pager, no optional write to the index of somebody else.
+        quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_PAGER": "cat"}
+        self._env = {**env, **quiet}
+
+    async def diff_to_remote(self) -> tuple[str, str]:
+        commit = await self._newest_shared()
+        patch = await self._run("diff", "--no-textconv", "--no-ext-diff", commit)
+        new = await self._run("ls-files", "--others", "--exclude-standard", "-z")
+        for name in new.split("\0")[:MAX_NEW_FILES]:
+            if name and len(patch) < MAX_DIFF_BYTES:
+                # Exit code 1 says that they differ, which a new file does.
+                patch += await self._run(
+                    "diff", "--no-ext-diff", "--no-index", "--", "/dev/null", name, fine=(0, 1)
+                )
+        return commit, patch
+
+    async def _newest_shared(self) -> str:
+        if not (await self._run("branch", "--remotes", "--format=%(refname)")).strip():
+            raise NoGitDiff(self._cwd)
+        # Boundaries are the remotes' commits that ours stand on; none: ours is theirs already.
+        lines = await self._run("rev-list", "--boundary", "HEAD", "--not", "--remotes")
+        shared = [line[1:] for line in lines.split() if line.startswith("-")]
+        if shared:
+            return shared[0]
+        if lines.split():  # a history of its own
+            raise NoGitDiff(self._cwd)
+        return (await self._run("rev-parse", "HEAD")).strip()
+
+    async def _run(self, *arguments: str, fine: tuple[int, ...] = (0,)) -> str:
+        child = await spawn(["git", *arguments], cwd=self._cwd, env=self._env)
+        try:
+            async with asyncio.TaskGroup() as streams:
+                output = streams.create_task(_read(child.stdout))
+                streams.create_task(_read(child.stderr))
+            code = await child.wait()
+        finally:
+            await child.stop(0.2)
+        if code not in fine:
+            raise NoGitDiff(self._cwd)
+        return output.result().decode(errors="replace")
+
+
+async def _read(stream: asyncio.StreamReader) -> bytes:
+    """Everything, though no more than is kept: the rest is read and dropped."""
+    kept = bytearray()
+    while data := await stream.read(1 << 16):
+        kept += data[: max(0, MAX_DIFF_BYTES - len(kept))]
+    return bytes(kept)
