@@ -20,6 +20,7 @@ from treadle.control.db.repository import (
     Claimant,
     Repository,
     RequestKey,
+    RunnerQuery,
     RunQuery,
 )
 from treadle.control.db.sqlite import open_sqlite
@@ -34,6 +35,7 @@ from treadle.control.faults import (
     ProducerGap,
     RunBusy,
     RunEnded,
+    RunnerDraining,
 )
 from treadle.control.records import (
     AppendAnswer,
@@ -49,7 +51,7 @@ from treadle.control.records import (
     Run,
     RunRequest,
 )
-from treadle.kit.clock import ManualClock
+from treadle.kit.clock import ManualClock, parse_iso
 
 
 class Plane:
@@ -70,8 +72,10 @@ class Plane:
     async def command(
         self, run: Run, type_: str = "turn", key: str | None = None, **payload: Any
     ) -> Command:
+        expires_in_ms = payload.pop("expires_in_ms", None)
         payload = payload or ({"prompt": "hi"} if type_ == "turn" else {})
-        request = msgspec.convert({"type": type_, "payload": payload}, CommandRequest)
+        body = {"type": type_, "payload": payload, "expiresInMs": expires_in_ms}
+        request = msgspec.convert(body, CommandRequest)
         encoded = msgspec.json.encode(payload)
         request_key = RequestKey(key, hashlib.sha256(encoded).digest()) if key else None
         stored = await self.repository.create_command(run.id, request, encoded, request_key)
@@ -498,6 +502,70 @@ async def test_a_run_that_rejects_when_busy_takes_one_open_turn(plane: Plane) ->
         await plane.command(run)
     await plane.command(run, "interrupt")
     await plane.command(run)
+
+
+async def test_a_drained_runner_gets_no_run_until_it_registers_again(plane: Plane) -> None:
+    run = await plane.run()
+    await plane.command(run)
+    held = await plane.claim(await plane.run(), "a")
+    shown = await plane.repository.drain_runner("a", True)
+    assert (shown.draining, shown.held_runs) == (True, 1)
+    claimant = Claimant("a", None, 1000)
+    with pytest.raises(RunnerDraining):
+        await plane.repository.claim(run.id, claimant)
+    with pytest.raises(RunnerDraining):
+        await plane.repository.claim_waiting(claimant, None, 1)
+    again = await plane.repository.register_runner(RegisterRequest(id="a"))
+    held_runs = HeartbeatRequest(runs=[HeldRun(held.run_id, held.epoch)])
+    answer = await plane.repository.heartbeat("a", again.token, held_runs)
+    assert (answer.draining, answer.lost) == (False, [])
+    assert len(await plane.repository.claim_waiting(claimant, None, 1)) == 1
+    with pytest.raises(NotFound):
+        await plane.repository.drain_runner("nobody", True)
+
+
+async def test_runners_are_listed_by_when_they_were_heard_of_page_by_page(plane: Plane) -> None:
+    for name in ("a", "b", "c"):
+        await plane.repository.register_runner(RegisterRequest(id=name, labels={"zone": name}))
+        plane.clock.advance(1)
+    await plane.repository.claim_waiting(Claimant("a", None, 1000), None, 1)
+    first = await plane.repository.list_runners(RunnerQuery(limit=2))
+    assert [runner.id for runner in first] == ["a", "c"]
+    seen = round(parse_iso(first[-1].last_seen_at) * 1000)
+    rest = await plane.repository.list_runners(RunnerQuery(2, (seen, "c")))
+    assert [(runner.id, runner.labels, runner.held_runs) for runner in rest] == [
+        ("b", {"zone": "b"}, 0)
+    ]
+    assert rest[0].silent_ms >= 2000
+
+
+async def test_a_turn_that_is_not_taken_up_in_time_is_closed_by_whoever_looks_first(
+    plane: Plane,
+) -> None:
+    swept, claimed, held = [await plane.run() for _ in range(3)]
+    held_claim = await plane.claim(held)
+    late = [await plane.command(run, expires_in_ms=500) for run in (swept, claimed, held)]
+    kept = await plane.command(claimed, expires_in_ms=60_000)
+    plane.clock.advance(1)
+    assert [c.id for c in (await plane.claim(claimed)).commands] == [kept.id]
+    await plane.append(held_claim, 1, phase("command-acknowledged", late[2]))
+    assert await plane.repository.expire_commands(10) == 1
+    assert await plane.repository.expire_commands(10) == 0
+    for run, command in zip((swept, claimed, held), late, strict=True):
+        assert (await plane.repository.read_command(run.id, command.id)).state == "expired"
+        await plane.check(run)
+    assert (await plane.repository.read_run(swept.id)).status == "pending"
+    assert await plane.repository.claim_waiting(Claimant("a", None, 1000), None, 9) == []
+
+
+async def test_an_acknowledgement_in_time_keeps_a_turn(plane: Plane) -> None:
+    run = await plane.run()
+    claim = await plane.claim(run)
+    turn = await plane.command(run, expires_in_ms=500)
+    await plane.append(claim, 1, phase("command-acknowledged", turn))
+    plane.clock.advance(0.9)
+    assert await plane.repository.expire_commands(10) == 0
+    assert (await plane.repository.read_command(run.id, turn.id)).state == "delivered"
 
 
 async def test_a_page_of_large_events_is_cut_but_never_empty(plane: Plane) -> None:

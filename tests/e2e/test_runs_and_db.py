@@ -100,7 +100,7 @@ async def test_a_database_is_verified_only_once_it_was_migrated(
     early = await run(bare_home, "db", "verify", *where)
     assert (early.code, "run `treadle db migrate`" in early.err) == (1, True)
     migrated = await run(bare_home, "db", "migrate", *where, "--json")
-    assert json.loads(migrated.out) == {"schemaVersion": 1}
+    assert json.loads(migrated.out) == {"schemaVersion": 2}
     verified = await run(bare_home, "db", "verify", *where)
     assert (verified.code, verified.out) == (0, "0 runs verified, 0 differ\n")
 

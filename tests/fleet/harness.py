@@ -54,6 +54,7 @@ class Fleet:
         credential_profile: str | None = None,
         session_ref: dict[str, str] | None = None,
         policy: dict[str, Any] | None = None,
+        busy_policy: str = "enqueue",
     ) -> dict[str, Any]:
         mount = str(self.codex_home)
         keys = ["auth.json", "config.toml"]
@@ -67,6 +68,7 @@ class Fleet:
             "sessionRef": session_ref or {"sessionId": "s", "conversationId": "c"},
             "providerId": "G14",
             "backendProfile": profile,
+            "busyPolicy": busy_policy,
             "executionPolicy": {
                 "sandbox": "workspace-write",
                 "approval": "never",

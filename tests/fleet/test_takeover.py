@@ -230,6 +230,40 @@ async def test_a_stopping_pool_finishes_the_turn_at_work_and_starts_no_other(fle
     assert (await fleet.client.get_run(work.run_id)).lease_remaining_ms is None
 
 
+async def test_a_drained_runner_ends_the_turn_at_work_and_then_itself(fleet: Fleet) -> None:
+    work = await fleet.create("at work")
+    queued = await fleet.client.post_command(work.run_id, "turn", {"prompt": "later"})
+    options = RunnerOptions(
+        manager_url=fleet.url,
+        runner_id="drained",
+        lease_ms=600,
+        codex_command=sys.executable,
+        codex_args=FAKE_ARGS,
+        codex_home=str(fleet.codex_home),
+        env={"PYTHONPATH": SOURCE, "AGENTRUN_FAKE_CODEX_MODE": "slow-tool-events"},
+    )
+    serving = asyncio.create_task(serve(options, asyncio.Event()))
+    await work.until(lambda e: e.payload.get("phase") == "active-turn-control-ready")
+    runner = await fleet.client.drain_runner("drained")
+    assert (runner.draining, runner.held_runs) == (True, 1)
+    async with asyncio.timeout(10):
+        await serving
+    assert (await work.command()).state == "completed"
+    assert (await work.command(queued.id)).state == "pending"
+    [listed] = (await fleet.client.list_runners()).items
+    assert (listed.id, listed.draining, listed.held_runs) == ("drained", True, 0)
+
+
+async def test_an_idle_runner_that_is_drained_ends_at_once(fleet: Fleet) -> None:
+    options = RunnerOptions(manager_url=fleet.url, runner_id="idle", env={})
+    serving = asyncio.create_task(serve(options, asyncio.Event()))
+    async with asyncio.timeout(10):
+        while not (await fleet.client.list_runners()).items:
+            await asyncio.wait({serving}, timeout=0.02)
+        await fleet.client.drain_runner("idle")
+        await serving
+
+
 async def test_a_folder_of_a_newer_attempt_is_not_touched(fleet: Fleet) -> None:
     work = await fleet.create("restored from an old backup")
     folder = Path(fleet.codex_home) / SPOOL_FOLDER

@@ -39,14 +39,44 @@ class EndRun:
     terminal_status: TerminalStatus
 
 
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """Give the run another command first: an interrupt of this turn, which a newer one replaces."""
+
+    target: OpenCommand
+    payload: dict[str, Any]
+
+
 Step = Close | EndRun
 
 
-def target_of(fold: RunFold, command: Arrival) -> OpenCommand | None:
-    """The open turn that a command is aimed at, where commands of its type have an aim."""
+def target_of(fold: RunFold, busy_policy: str, command: Arrival) -> OpenCommand | None:
+    """The open turn that a command is aimed at.
+
+    A turn has an aim too where the run's policy is to steer: the turn at work takes its words, and
+    only if it cannot any more does the new one run by itself.
+    """
     if command.type == CommandType.INTERRUPT:
         return interrupt_target(fold, command.payload.get("commandId"))
+    if command.type == CommandType.TURN and busy_policy == "steer" and fold.held:
+        return fold.delivered_turn()
     return None
+
+
+def make_way(fold: RunFold, busy_policy: str, command: Arrival) -> list[Close | Interrupt]:
+    """What is done before a turn is stored where the run's policy is that it replaces others."""
+    if command.type != CommandType.TURN or busy_policy != "interrupt":
+        return []
+    turns = open_turns(fold)
+    if not fold.held:
+        why = "A newer turn took its place before a runner had it."
+        return [Close(turn.id, CommandState.SUPERSEDED, why) for turn in turns]
+    open_commands = fold.open.values()
+    hit = {each.target for each in open_commands if each.type == CommandType.INTERRUPT}
+    reason = {"reason": "a newer turn takes its place", "supersededBy": command.id}
+    return [
+        Interrupt(turn, {"commandId": turn.id, **reason}) for turn in turns if turn.id not in hit
+    ]
 
 
 def steps(fold: RunFold, command: Arrival, target: OpenCommand | None) -> list[Step]:

@@ -1,6 +1,6 @@
-"""The manager's own loop: take lapsed leases away.
+"""The manager's own loop: take lapsed leases away, close turns whose time is over.
 
-Decides nothing itself: which leases lapsed, and what follows, is the repository's and the rules'.
+Decides nothing itself: what has lapsed, and what follows, is the repository's and the rules'.
 """
 
 import asyncio
@@ -23,7 +23,9 @@ async def sweep_leases(repository: Repository) -> None:
         try:
             while await repository.lapse_leases(SWEEP_LIMIT) == SWEEP_LIMIT:
                 continue
+            while await repository.expire_commands(SWEEP_LIMIT) == SWEEP_LIMIT:
+                continue
         except Stopping:
             return
         except Exception:  # without sweeps no lost run is ever taken over: never give up
-            logger.exception("sweeping lapsed leases failed; trying again")
+            logger.exception("a sweep failed; trying again")

@@ -81,6 +81,10 @@ class RunBusy(ControlFault):
     """The run's policy refuses a second open turn."""
 
 
+class RunnerDraining(ControlFault):
+    """The runner was told to take no more runs."""
+
+
 class IdempotencyConflict(ControlFault):
     """The key was used for another request."""
 

@@ -62,6 +62,7 @@ class OpenCommand(msgspec.Struct):
     first_seq: int
     target: str | None = None
     delivered_epoch: int | None = None
+    expires_at_ms: int | None = None
     reply: str | None = None
     error_kind: str | None = None
     error_message: str | None = None
@@ -95,6 +96,13 @@ class RunFold(msgspec.Struct):
             if command.type == CommandType.TURN and command.state == CommandState.DELIVERED:
                 return command
         return None
+
+    def is_due(self, command_id: str, now_ms: int) -> bool:
+        """Whether a command waits that should have been taken up by now."""
+        command = self.open.get(command_id)
+        if command is None or command.expires_at_ms is None:
+            return False
+        return command.state == CommandState.PENDING and command.expires_at_ms <= now_ms
 
     def wants_cancel(self) -> bool:
         """Whether a cancel of the run is open."""
@@ -244,6 +252,7 @@ def _created(run_id: str, fold: RunFold, event: LogEvent) -> list[CommandChange]
         state=CommandState.PENDING,
         first_seq=event.seq,
         target=_text(event, "targetCommandId"),
+        expires_at_ms=event.payload.get("expiresAtMs"),
     )
     fold.open[command.id] = command
     return []

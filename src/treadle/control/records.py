@@ -18,7 +18,7 @@ MAX_COMMAND_PAYLOAD_BYTES = 256 * 1024
 
 # Whole numbers that every JSON reader and database keeps exactly.
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-BusyPolicy = Literal["enqueue", "reject"]
+BusyPolicy = Literal["enqueue", "reject", "interrupt", "steer"]
 
 
 class CommandType(StrEnum):
@@ -200,6 +200,7 @@ class CommandRequest(Body):
 
     type: CommandType
     payload: dict[str, Any] | None = None
+    expires_in_ms: int | None = None
     idempotency_key: str | None = None
 
 
@@ -218,6 +219,7 @@ class Command(Body):
     failure_message: str | None
     delivered_epoch: int | None
     created_at: str
+    expires_at: str | None
     closed_at: str | None
 
 
@@ -293,6 +295,35 @@ class Registration(Body):
     token: str
     lease_ms: int
     heartbeat_ms: int
+
+
+class DrainRequest(Body):
+    """Body of `POST /api/v1/runners/{runnerId}/drain`."""
+
+    draining: bool = True
+
+
+class Runner(Body):
+    """A runner as operators see it; `held_runs` counts live leases."""
+
+    id: str
+    attempt_id: str | None
+    backend_profile: str | None
+    placement: str | None
+    source_commit: str | None
+    labels: dict[str, str]
+    draining: bool
+    held_runs: int
+    registered_at: str
+    last_seen_at: str
+    silent_ms: int
+
+
+class RunnerPage(Body):
+    """Runners, those heard of last first."""
+
+    items: list[Runner]
+    next_cursor: str | None
 
 
 class ClaimRequest(Body):
@@ -374,6 +405,7 @@ class HeartbeatAnswer(Body):
 
     lost: list[str]
     runs: list[HeldRunAnswer]
+    draining: bool
 
 
 class ReleaseRequest(Body):

@@ -32,6 +32,7 @@ from treadle.domain.failures import FailureKind
 CONTRACT_PROFILES = frozenset({"codex", "deepseek", "minimax-m3", "dsflash-go"})
 
 NAME_LIMIT = 200
+MAX_EXPIRY_MS = 30 * 24 * 3600 * 1000
 
 # Phases of `backend_status` by what they do; the effects themselves are in `fold`.
 COMMAND_PHASES = frozenset(
@@ -252,22 +253,15 @@ def check_command(request: CommandRequest) -> bytes:
     """The payload to store, checked for the command's type.
 
     Raises:
-        InvalidRequest: the payload is too large or lacks what the type needs.
+        InvalidRequest: the payload is too large or lacks what the type needs, or a command other
+            than a turn is to expire: the others are carried out as soon as a runner has them.
     """
+    if request.expires_in_ms is not None:
+        if request.type != CommandType.TURN:
+            raise InvalidRequest("Only a turn can expire; leave it out.", "$.expiresInMs")
+        _within(request.expires_in_ms, 0, (1, MAX_EXPIRY_MS), "$.expiresInMs")
     payload: dict[str, Any] = request.payload or {}
-    if request.type in {CommandType.TURN, CommandType.STEER}:
-        prompt = payload.get("prompt")
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise InvalidRequest(
-                f"A {request.type} needs a prompt that is not empty.", "$.payload.prompt"
-            )
-    if request.type == CommandType.ANSWER:
-        for field in ("requestId", "decision"):
-            if not payload.get(field):
-                raise InvalidRequest(f"An answer needs its {field}.", f"$.payload.{field}")
-    for field in ("model", "reason", "commandId", "requestId", "decision"):
-        if not isinstance(payload.get(field), str | None):
-            raise InvalidRequest(f"{field} must be a string.", f"$.payload.{field}")
+    _check_payload(request.type, payload)
     encoded = msgspec.json.encode(payload)
     if len(encoded) > MAX_COMMAND_PAYLOAD_BYTES:
         raise InvalidRequest(
@@ -275,6 +269,22 @@ def check_command(request: CommandRequest) -> bytes:
             "$.payload",
         )
     return encoded
+
+
+def _check_payload(command_type: CommandType, payload: dict[str, Any]) -> None:
+    if command_type in {CommandType.TURN, CommandType.STEER}:
+        prompt = payload.get("prompt")
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise InvalidRequest(
+                f"A {command_type} needs a prompt that is not empty.", "$.payload.prompt"
+            )
+    if command_type == CommandType.ANSWER:
+        for field in ("requestId", "decision"):
+            if not payload.get(field):
+                raise InvalidRequest(f"An answer needs its {field}.", f"$.payload.{field}")
+    for field in ("model", "reason", "commandId", "requestId", "decision"):
+        if not isinstance(payload.get(field), str | None):
+            raise InvalidRequest(f"{field} must be a string.", f"$.payload.{field}")
 
 
 def _check_word(payload: dict[str, Any], field: str, words: frozenset[Any], path: str) -> None:

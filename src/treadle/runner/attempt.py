@@ -21,8 +21,8 @@ from treadle.kit.redact import Redactor
 from treadle.kit.tasks import TaskScope
 from treadle.runner import recovery
 from treadle.runner.claim import Lease
-from treadle.runner.drive import NOT_ACTIVE, Limits, Outcome, TurnDriver
-from treadle.runner.feed import Feed
+from treadle.runner.drive import NOT_ACTIVE, Limits, Outcome, TurnDriver, interruption
+from treadle.runner.feed import OPEN_STATES, Feed
 from treadle.runner.home import AgentHome
 from treadle.runner.manager_client import ManagerClient, ManagerError, ManagerUnreachable
 from treadle.runner.manager_types import Claim, Command, Registration
@@ -73,6 +73,7 @@ class Attempt:
         self._driver: TurnDriver | None = None
         self._opening: asyncio.Task[Session | SessionFailed] | None = None
         self._early: list[Command] = []
+        self._cut_short_by: list[Command] = []
         self._session: Session | None = None
         self._thread_id = claim.run.session_ref.thread_id
         self._last_status: str | None = None
@@ -135,6 +136,7 @@ class Attempt:
         feed = Feed(self._client, self._lease, self._claim, self._route, poll_seconds)
         feed.start(self._tasks)
         self._tasks.start(self._watch_lease(), "lease-watch")
+        self._tasks.start(self._watch_draining(), "drain-watch")
         return await self._serve(home)
 
     async def _serve(self, home: AgentHome | Failure) -> RunnerResult:
@@ -182,6 +184,10 @@ class Attempt:
         if self._driver is not None:
             self._driver.lease_lost()
 
+    async def _watch_draining(self) -> None:
+        await self._lease.draining.wait()
+        self.drain()
+
     # Turns
 
     async def _run_turn(self, command: Command, home: AgentHome | Failure) -> None:
@@ -192,26 +198,51 @@ class Attempt:
             self._reporter.status("turn/completed", command_id=command.id, **facts)
         self._reporter.status("command-acknowledged", command_id=command.id)
         try:
+            if await self._came_too_late(command):
+                return
             outcome = await self._drive(command, home)
         except SessionFailed as failed:
             self._reporter.tell(error(failed.failure), command.id)
             outcome = Outcome("failed", failed.failure, None, sound=False)
         finally:
-            self._driver = self._active = None
-            early, self._early = self._early, []
-            for each in early:
-                self._close_command(each, "rejected", failureMessage=NOT_ACTIVE)
+            self._after_turn()
         if not outcome.sound:
             await self._drop_session()
         reach("runner.turn.ended")
         self._close_turn(command, outcome)
+
+    def _after_turn(self) -> None:
+        """What came for the turn and did not reach it: a turn runs by itself, the rest is over."""
+        late, self._early = self._early, []
+        if self._driver is not None:
+            late += self._driver.unsteered
+        self._driver = self._active = None
+        for each in late:
+            if each.type == "turn":
+                self._turns.append(each)
+            else:
+                self._close_command(each, "rejected", failureMessage=NOT_ACTIVE)
+        self._turns = deque(sorted(self._turns, key=lambda turn: turn.cmd_seq))
+
+    async def _came_too_late(self, command: Command) -> bool:
+        """Whether the manager gave the turn up before our acknowledgement arrived."""
+        if command.expires_at is None:
+            return False
+        await self._reporter.flush()
+        while not self._lease.lost.is_set():
+            try:
+                now = await self._client.get_command(command.run_id, command.id)
+            except ManagerUnreachable:
+                continue  # the client has tried, with pauses, for a while
+            return now.state not in OPEN_STATES
+        raise Lost(self._lease.lost_reason)
 
     async def _drive(self, command: Command, home: AgentHome | Failure) -> Outcome:
         if isinstance(home, Failure):
             raise SessionFailed(home)
         session = await self._open(command, home)
         if session is None:
-            cancelled = Failure(FailureKind.CANCELLED, "Interrupted before the turn started.")
+            cancelled = interruption(self._cut_short_by, "Interrupted before the turn started.")
             return Outcome("cancelled", cancelled, None, sound=self._session is not None)
         # The acknowledgement is durable, and so the claim still ours, before the agent acts.
         await self._reporter.flush()
@@ -240,8 +271,9 @@ class Attempt:
         if opening.cancelled():
             if self._lease.lost.is_set():
                 raise Lost(self._lease.lost_reason)
-            early, self._early = self._early, []
-            for each in early:
+            self._cut_short_by = [each for each in self._early if each.type != "turn"]
+            self._early = [each for each in self._early if each.type == "turn"]
+            for each in self._cut_short_by:
                 self._close_command(each, "completed")
             return None
         made = opening.result()
@@ -290,7 +322,9 @@ class Attempt:
         self._last_kind = failure.kind.value if failure else None
         if failure is not None and failure.kind is FailureKind.SECRET_UNAVAILABLE:
             self._last_status = "blocked"
-        facts: dict[str, Any] = {"state": outcome.status, "threadId": self._thread_id}
+        superseded = failure is not None and failure.kind is FailureKind.SUPERSEDED
+        state = "superseded" if superseded else outcome.status
+        facts: dict[str, Any] = {"state": state, "threadId": self._thread_id}
         if failure is not None:
             facts |= {"failureKind": failure.kind.value, "failureMessage": failure.message}
         if outcome.usage is not None:
@@ -312,7 +346,16 @@ class Attempt:
         self._news.set()
 
     def _on_turn(self, command: Command) -> None:
-        self._turns.append(command)
+        active = self._active
+        if active is None or command.target_command_id != active.id:
+            self._turns.append(command)
+            return
+        # The run's policy is to steer: the turn at work takes these words if it still can.
+        self._acknowledge(command)
+        if self._driver is not None:
+            self._driver.control(command)
+        else:
+            self._early.append(command)
 
     def _on_interrupt(self, command: Command) -> None:
         self._reporter.status("interrupt-command-acknowledged", command_id=command.id)
@@ -325,7 +368,9 @@ class Attempt:
             self._close_command(command, "rejected", failureMessage=NOT_ACTIVE)
             return
         self._turns.remove(queued)
-        self._close_command(queued, "cancelled", failureKind=FailureKind.CANCELLED.value)
+        superseded = command.payload.get("supersededBy") is not None
+        state = "superseded" if superseded else "cancelled"
+        self._close_command(queued, state, failureKind=state)
         self._close_command(command, "completed")
 
     def _on_steer(self, command: Command) -> None:

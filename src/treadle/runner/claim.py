@@ -104,6 +104,8 @@ class Lease:
         self._progress_at = clock.monotonic()
         self.lost = asyncio.Event()
         self.lost_reason = ""
+        self.draining = asyncio.Event()
+        """The manager wants this runner to take no more work."""
         self.cmd_last = 0
         self.cmd_news = asyncio.Event()
 
@@ -154,6 +156,8 @@ class Lease:
         held = {"runId": self.run_id, "epoch": self.epoch, "activityMs": activity_ms}
         token = self._registration.token
         answer = await self._client.heartbeat(self._registration.id, token, [held])
+        if answer.draining:
+            self.draining.set()
         if self.run_id in answer.lost:
             self.lose("the manager gave the run to another runner or ended it")
             return

@@ -9,7 +9,7 @@ step by step. Knows neither leases nor the run's other commands.
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -44,6 +44,8 @@ LAST_LOOK_SECONDS = 0.05
 """How much later than its deadline a silent turn is given up."""
 PUMP_AHEAD = 256
 NOT_ACTIVE = "turn-not-active"
+_STEERING = frozenset({"steer", "turn"})
+"""A turn that comes to a driver is one that steers, as its run's busy policy wants it."""
 _ENDED_BY_INTERRUPT = frozenset({"interrupted", "cancelled", "aborted"})
 _USAGE = {
     "inputTokens": "inputTokens",
@@ -78,6 +80,13 @@ class _LeaseLost:
 
 
 _Signal = Incoming | Command | _LeaseLost
+
+
+def interruption(by: Sequence[Command], text: str) -> Failure:
+    """Why a turn was cut short: it was asked for, or a newer turn takes its place."""
+    if any(command.payload.get("supersededBy") is not None for command in by):
+        return Failure(FailureKind.SUPERSEDED, "A newer turn takes its place.")
+    return Failure(FailureKind.CANCELLED, text)
 
 
 class TurnDriver:
@@ -119,7 +128,10 @@ class TurnDriver:
         self._is_last_look = False
         self._drain_at = 0.0
         self._interrupted_at: float | None = None
-        self._waiting_interrupts: list[Command] = []
+        self._interrupted_by: list[Command] = []
+        self._waiting: list[Command] = []
+        self.unsteered: list[Command] = []
+        """Turns that were to steer this one and came too late: they are to run by themselves."""
         self._asked: dict[int, Command | None] = {}
         self._told: Failure | None = None
         self._ticks = 0
@@ -280,9 +292,9 @@ class TurnDriver:
             return
         self._turn_id = turn_id
         self._status("active-turn-control-ready", turnId=turn_id)
-        waiting, self._waiting_interrupts = self._waiting_interrupts, []
+        waiting, self._waiting = self._waiting, []
         for command in waiting:
-            self._interrupt(command)
+            self._ask(command)
 
     def _on_error(self, params: Json) -> None:
         said = members(params.get("error")) or params
@@ -317,7 +329,7 @@ class TurnDriver:
         if reply.error is None:
             self._delivered(command)
         elif command is not None:
-            self._close_command(command, "rejected", NOT_ACTIVE)
+            self._too_late(command)
 
     def _on_start_answer(self, reply: Reply) -> None:
         if reply.error is not None:
@@ -344,40 +356,32 @@ class TurnDriver:
     # Commands
 
     def _on_command(self, command: Command, now: float) -> None:
-        if command.type == "steer":
-            self._steer(command)
-            return
         if command.type == "answer":
             self._questions.answer(command)
             return
-        if self._interrupted_at is None:
-            self._interrupted_at = now
+        if command.type not in _STEERING:
+            self._interrupted_by.append(command)
+            if self._interrupted_at is None:
+                self._interrupted_at = now
         if self._turn_id:
-            self._interrupt(command)
+            self._ask(command)
         else:
-            self._waiting_interrupts.append(command)
+            self._waiting.append(command)
 
-    def _interrupt(self, command: Command) -> None:
-        params = {"threadId": self._session.thread_id, "turnId": self._turn_id}
+    def _ask(self, command: Command) -> None:
+        """Send what a command asks of the running turn."""
+        steers = command.type in _STEERING
+        params: Json = {"threadId": self._session.thread_id}
+        if steers:
+            text = {"type": "text", "text": str(command.payload.get("prompt") or "")}
+            params |= {"expectedTurnId": self._turn_id, "input": [text]}
+        else:
+            params["turnId"] = self._turn_id
         try:
-            self._asked[self._backend.send("turn/interrupt", params)] = command
+            method = "turn/steer" if steers else "turn/interrupt"
+            self._asked[self._backend.send(method, params)] = command
         except BackendGone:
-            self._waiting_interrupts.append(command)
-
-    def _steer(self, command: Command) -> None:
-        if not self._turn_id:
-            self._close_command(command, "rejected", NOT_ACTIVE)
-            return
-        text = {"type": "text", "text": str(command.payload.get("prompt") or "")}
-        params = {
-            "threadId": self._session.thread_id,
-            "expectedTurnId": self._turn_id,
-            "input": [text],
-        }
-        try:
-            self._asked[self._backend.send("turn/steer", params)] = command
-        except BackendGone:
-            self._close_command(command, "rejected", NOT_ACTIVE)
+            self._waiting.append(command)  # its end is on the way
 
     def _delivered(self, command: Command | None) -> None:
         if command is None or command.type == "cancel":
@@ -385,6 +389,14 @@ class TurnDriver:
         if command.type == "interrupt":
             self._status("turn/interrupt:completed", turnId=self._turn_id)
         self._close_command(command, "completed", None)
+
+    def _too_late(self, command: Command) -> None:
+        if command.type == "turn":
+            self.unsteered.append(command)
+        else:
+            self._close_command(
+                command, "rejected", NOT_OPEN if command.type == "answer" else NOT_ACTIVE
+            )
 
     def _close_command(self, command: Command, state: str, message: str | None) -> None:
         if command.type == "cancel":
@@ -398,14 +410,19 @@ class TurnDriver:
         # An interrupt whose answer is still on the way has been delivered: the turn's end shows it.
         for request_id in list(self._asked):
             command = self._asked.pop(request_id)
-            if command is not None and command.type == "interrupt":
+            if command is not None and command.type in _STEERING:
+                self._too_late(command)
+            elif command is not None:
                 self._delivered(command)
-        for command in self._waiting_interrupts:
-            self._delivered(command)
-        self._waiting_interrupts = []
+        waiting, self._waiting = self._waiting, []
+        for command in waiting:
+            if command.type in _STEERING:
+                self._too_late(command)
+            else:
+                self._delivered(command)
         if not self._is_started:
             self._status("turn/start:interrupted-before-response")
-        failure = Failure(FailureKind.CANCELLED, "The turn was interrupted.")
+        failure = interruption(self._interrupted_by, "The turn was interrupted.")
         self._end("cancelled", failure, sound=sound)
 
     def _fail(self, kind: FailureKind, message: str) -> None:
@@ -427,15 +444,14 @@ class TurnDriver:
             progressEventsPrinted=False,
             progressTicks=self._ticks,
         )
-        late = [*self._asked.values(), *self._waiting_interrupts]
+        late = [*self._asked.values(), *self._waiting]
         while len(self._signals):
             message = await self._signals.get()
             if isinstance(message, Command):
                 late.append(message)
         for command in late:
             if command is not None:
-                why = NOT_OPEN if command.type == "answer" else NOT_ACTIVE
-                self._close_command(command, "rejected", why)
+                self._too_late(command)
 
     def _usage(self) -> dict[str, int] | None:
         if not self._total_usage:

@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, TypeVar, cast
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -27,6 +28,8 @@ from treadle.runner.manager_types import (
     Registration,
     ResultEnvelope,
     Run,
+    Runner,
+    RunnerPage,
     RunPage,
     Shape,
     Verification,
@@ -131,14 +134,18 @@ class ManagerClient:
         command_type: str,
         payload: Mapping[str, Any] | None = None,
         *,
+        expires_in_ms: int | None = None,
         idempotency_key: str | None = None,
     ) -> Command:
-        """Ask something of a run."""
-        body = {
-            "type": command_type,
-            "payload": dict(payload or {}),
-            "idempotencyKey": idempotency_key or new_id(),
-        }
+        """Ask something of a run; a turn may be given up when no runner takes it in time."""
+        body = _present(
+            {
+                "type": command_type,
+                "payload": dict(payload or {}),
+                "expiresInMs": expires_in_ms,
+                "idempotencyKey": idempotency_key or new_id(),
+            }
+        )
         return await self._post(f"/api/v1/runs/{run_id}/commands", body, Command)
 
     async def get_command(self, run_id: str, command_id: str) -> Command:
@@ -203,6 +210,15 @@ class ManagerClient:
                 elif not line and data:
                     yield name, data
                     name, data = "message", ""
+
+    async def list_runners(self, **query: str | int | None) -> RunnerPage:
+        """Runners, those heard of last first; `limit`, `cursor`."""
+        return await self._get("/api/v1/runners", query, RunnerPage)
+
+    async def drain_runner(self, runner_id: str, *, draining: bool = True) -> Runner:
+        """Let a runner take no more runs, or let it again."""
+        body = {"draining": draining}
+        return await self._post(f"/api/v1/runners/{quote(runner_id, safe='')}/drain", body, Runner)
 
     # Runners
 

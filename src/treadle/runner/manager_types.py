@@ -115,6 +115,8 @@ class Command(Shape, frozen=True, kw_only=True):
     failure_kind: str | None = None
     failure_message: str | None = None
     delivered_epoch: int | None = None
+    created_at: str = ""
+    expires_at: str | None = None
 
 
 class Event(Shape, frozen=True, kw_only=True):
@@ -168,6 +170,29 @@ class Registration(Shape, frozen=True, kw_only=True):
     heartbeat_ms: int = 5_000
 
 
+class Runner(Shape, frozen=True, kw_only=True):
+    """A runner as operators see it."""
+
+    id: str
+    attempt_id: str | None = None
+    backend_profile: str | None = None
+    placement: str | None = None
+    source_commit: str | None = None
+    labels: dict[str, str] = {}
+    draining: bool = False
+    held_runs: int = 0
+    registered_at: str = ""
+    last_seen_at: str = ""
+    silent_ms: int = 0
+
+
+class RunnerPage(Shape, frozen=True, kw_only=True):
+    """Runners, those heard of last first."""
+
+    items: list[Runner]
+    next_cursor: str | None = None
+
+
 class Claim(Shape, frozen=True, kw_only=True):
     """A granted claim with what is to be done."""
 
@@ -217,6 +242,7 @@ class HeartbeatAnswer(Shape, frozen=True, kw_only=True):
 
     lost: list[str] = []
     runs: list[HeldRunAnswer] = []
+    draining: bool = False
 
 
 class EventPage(Shape, frozen=True, kw_only=True):

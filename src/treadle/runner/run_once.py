@@ -68,11 +68,16 @@ async def serve(
 
     Each run is worked on until it is idle for `idle_timeout_ms`, then given back. When `stop` is
     set no more runs and no more turns are taken; the turns at work have `DRAIN_SECONDS` to end
-    before their runs are given back as they are.
+    before their runs are given back as they are. Drained at the manager it ends too, but gives them
+    all the time they need.
     """
     async with ManagerClient(options.manager_url, options.token) as client:
         pool = _Pool(options, client, max_runs, clock or SystemClock())
         await pool.serve(stop)
+
+
+class _Drained(Exception):
+    """An operator wants this runner to take no more runs."""
 
 
 class _Pool:
@@ -90,21 +95,36 @@ class _Pool:
         self._registration: Registration | None = None
 
     async def serve(self, stop: asyncio.Event) -> None:
-        taking = self._tasks.start(self._take_runs(), "pool")
+        watch = TaskScope("serve-watch")
+        taking = watch.start(self._take_runs(), "pool")
+        stopping = watch.start(stop.wait(), "stop")
         try:
-            await stop.wait()
+            await asyncio.wait({taking, stopping}, return_when=asyncio.FIRST_COMPLETED)
             taking.cancel()
             for attempt in self._attempts:
                 attempt.drain()
+            if not stop.is_set():
+                # Drained by an operator: the turns at work may take their time.
+                ending = watch.start(self._all_ended(), "drain")
+                await asyncio.wait({ending, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not await self._tasks.join(DRAIN_SECONDS):
                 logger.warning("turns still at work are given back")
         finally:
+            await watch.close()
             await finish(self._tasks.close(CLOSE_SECONDS), CLOSE_SECONDS + 1, "close runner")
 
+    async def _all_ended(self) -> None:
+        while not await self._tasks.join(DRAIN_SECONDS):
+            continue
+
     async def _take_runs(self) -> None:
+        """Until this runner is drained."""
         while True:
             await self._free.acquire()
-            claim = await self._next_claim()
+            try:
+                claim = await self._next_claim()
+            except _Drained:
+                return
             if claim is None or self._registration is None:
                 self._free.release()
                 await asyncio.sleep(POOL_PAUSE_SECONDS)
@@ -119,6 +139,9 @@ class _Pool:
                 self._registration = await _register(self._client, self._options, None)
             claims = await _claim_next(self._client, self._options, self._registration)
         except ManagerError as error:
+            if error.code == "runner-draining":
+                logger.info("drained: this runner takes no more runs")
+                raise _Drained from error
             logger.warning("no run taken: %s", error)
             if error.code == "runner-not-found":
                 self._registration = None

@@ -6,6 +6,8 @@ fake backend, and at the end some of Treadle's own for drills. Knows the fake se
 
 import json
 import os
+import signal
+import subprocess
 import sys
 from functools import partial
 from typing import Any
@@ -178,6 +180,26 @@ def ignore_interrupt(server: FakeServer, _prompt: str) -> None:
     server.answer_start()
     server.started()
     server.pause(600)
+
+
+def ignore_signals(server: FakeServer, _prompt: str) -> None:
+    """As `ignore_interrupt`, deaf to INT and TERM too, with a child in a session of its own."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True)  # noqa: TID251 - left to be found
+    server.answer_start()
+    server.started()
+    server.message(f"child {child.pid}", "msg_child")
+    server.pause(600)
+
+
+def refuse_steer(server: FakeServer, prompt: str) -> None:
+    """The first turn takes its time; no steer is taken, as by a turn that is just ending."""
+    server.answer_start()
+    server.started()
+    server.pause(0.3 if prompt == "first" else 0)
+    _answer(server, f"heard: {prompt}", "msg_1")
+    server.completed()
 
 
 def flood(server: FakeServer, _prompt: str) -> None:
@@ -397,6 +419,8 @@ SCRIPTS: dict[str, Script] = {
     "huge-line": huge_line,
     "stderr-flood": stderr_flood,
     "ignore-interrupt": ignore_interrupt,
+    "ignore-signals": ignore_signals,
+    "refuse-steer": refuse_steer,
     "approval-request": approval,
     "every-request": every_request,
     "withdrawn-request": withdrawn_request,

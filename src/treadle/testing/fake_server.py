@@ -17,6 +17,10 @@ from typing import Any
 Json = dict[str, Any]
 
 
+DEAF = frozenset({"ignore-interrupt", "ignore-signals"})
+"""Modes in which an interrupt is not even answered."""
+
+
 class Interrupted(Exception):
     """The client interrupted the turn."""
 
@@ -145,9 +149,12 @@ class FakeServer:
             raise SystemExit(0)
         if "method" not in message:
             self._replies[message["id"]] = message
-        elif message["method"] == "turn/interrupt" and self.mode != "ignore-interrupt":
+        elif message["method"] == "turn/interrupt" and self.mode not in DEAF:
             self.send({"id": message["id"], "result": {}})
             raise Interrupted
+        elif message["method"] == "turn/steer" and self.mode == "refuse-steer":
+            error = {"code": -32600, "message": "no active turn to steer"}
+            self.send({"id": message["id"], "error": error})
         elif message["method"] == "turn/steer":
             self.send({"id": message["id"], "result": {"turnId": self.turn_id}})
             text = message["params"]["input"][0]["text"]

@@ -21,9 +21,10 @@ from treadle.control.fold import (
     moves_fold,
     run_status,
 )
-from treadle.control.records import NewEvent, RunSpec
-from treadle.control.rules import LeaseFacts, check_status_event
+from treadle.control.records import CommandState, NewEvent, RunSpec
+from treadle.control.rules import COMMAND_PHASES, LeaseFacts, check_status_event
 
+EXPIRED = "No runner took this turn up before its time was over; give it again."
 _decode_payload = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -143,8 +144,15 @@ class RunJournal:
             )
             if event.type == "backend_status":
                 check_status_event(payload, event.command_id, self._knows_command, path)
+                self._expire_late(log_event)
+                log_event.seq = self.head.last_seq + 1
             self.head.producer_seq += 1
             self._add(log_event, text, event.at, self.head.producer_seq)
+
+    def expire(self, command_id: str) -> None:
+        """Close a command that nobody took up in time."""
+        body = {"commandId": command_id, "state": CommandState.EXPIRED, "failureMessage": EXPIRED}
+        self.note("command-terminal", command_id, **body)
 
     def end_lease(self, reason: str) -> None:
         """Leave the run without a holder."""
@@ -217,6 +225,14 @@ class RunJournal:
         if self.fold.terminal_status is not None and not self.head.ended:
             self.end_lease("ended")
             self.head.ended = 1
+
+    def _expire_late(self, event: LogEvent) -> None:
+        """An acknowledgement that comes after a command's time finds it expired."""
+        if event.payload.get("phase") not in COMMAND_PHASES:
+            return
+        command_id = event.command_id or str(event.payload.get("commandId"))
+        if self.fold.is_due(command_id, self._tx.now_ms):
+            self.expire(command_id)
 
     def _write_change(self, change: CommandChange) -> None:
         result = change.result

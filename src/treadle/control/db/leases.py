@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
+from treadle.control.db.commands import close_due, command_of
 from treadle.control.db.journal import RunJournal
 from treadle.control.db.repository import Claimant
-from treadle.control.db.runs import command_of, run_of
+from treadle.control.db.runs import run_of
 from treadle.control.db.transaction import Row, Transaction
 from treadle.control.faults import (
     BadToken,
@@ -23,6 +24,7 @@ from treadle.control.faults import (
     NotFound,
     ProducerGap,
     RunEnded,
+    RunnerDraining,
 )
 from treadle.control.fold import run_status
 from treadle.control.records import (
@@ -57,6 +59,9 @@ from treadle.kit.mint import new_id
 # Commands offered with a claim; the rest is fetched by command seq.
 OFFERED_COMMANDS = 200
 NEXT_FLUSH_MS = 50
+TOUCH_MS = 1000
+"""How stale it may be when a runner was heard of last: claims come in rows."""
+DRAINING = "This runner is being drained and takes no more runs; register it anew, or end it."
 
 
 def register_runner(tx: Transaction, request: RegisterRequest) -> Registration:
@@ -79,6 +84,8 @@ def register_runner(tx: Transaction, request: RegisterRequest) -> Registration:
 def claim(tx: Transaction, run_id: str, claimant: Claimant) -> Claim | ControlFault:
     """Grant the run, or note that this runner waits for it."""
     runner = _runner_row(tx, claimant.runner_id)
+    if runner["draining"]:
+        raise RunnerDraining(DRAINING)
     attempt_id = claimant.attempt_id or runner["attempt_id"]
     journal = RunJournal(tx, run_id)
     facts = journal.head.facts
@@ -97,7 +104,12 @@ def claim_waiting(
     tx: Transaction, claimant: Claimant, backend_profile: str | None, limit: int
 ) -> list[Claim]:
     """Grant the oldest runs with open work that nobody holds."""
-    _runner_row(tx, claimant.runner_id)  # or runs would be taken for nobody
+    # Looked at first, or runs would be taken for nobody.
+    runner = _runner_row(tx, claimant.runner_id)
+    if runner["draining"]:
+        raise RunnerDraining(DRAINING)
+    if tx.now_ms - runner["last_seen_ms"] >= TOUCH_MS:
+        tx.run("touch_runner", runner_id=claimant.runner_id, now=tx.now_ms)
     rows = tx.all("waiting_runs", backend_profile=backend_profile, limit=limit)
     claims = [claim(tx, row["run_id"], claimant) for row in rows]
     return [granted for granted in claims if isinstance(granted, Claim)]
@@ -137,7 +149,8 @@ def heartbeat(
     tx: Transaction, runner_id: str, token: str, request: HeartbeatRequest
 ) -> HeartbeatAnswer:
     """Renew what is still held; name what is lost."""
-    _check_token(token, _runner_row(tx, runner_id)["session_sha256"])
+    runner = _runner_row(tx, runner_id)
+    _check_token(token, runner["session_sha256"])
     tx.run("touch_runner", runner_id=runner_id, now=tx.now_ms)
     lost: list[str] = []
     kept: list[HeldRunAnswer] = []
@@ -156,7 +169,7 @@ def heartbeat(
                 remaining_ms=head.lease_ms,
             )
         )
-    return HeartbeatAnswer(lost=lost, runs=kept)
+    return HeartbeatAnswer(lost=lost, runs=kept, draining=bool(runner["draining"]))
 
 
 def _held_by(tx: Transaction, runner_id: str, held: HeldRun) -> RunJournal | None:
@@ -251,6 +264,7 @@ def _grant(
         attempt_id=attempt_id,
         now=tx.now_ms,
     )
+    close_due(journal, tx.now_ms)
     journal.save()
     rows = tx.all("open_commands", run_id=journal.run_id, limit=OFFERED_COMMANDS)
     return Claim(

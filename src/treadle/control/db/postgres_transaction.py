@@ -37,7 +37,7 @@ SEES = {
     "read_command": _COMMANDS,
     "list_commands": _COMMANDS,
     "open_commands": _COMMANDS,
-    "read_runner": frozenset({"put_runner"}),
+    "read_runner": frozenset({"put_runner", "set_draining"}),
     "read_idempotency": frozenset({"put_idempotency"}),
     "note_wait": frozenset[str](),
 }
@@ -58,6 +58,7 @@ SPOILS = {
     "insert_command": ("commands", "run_id"),
     "change_command": ("commands", "run_id"),
     "put_runner": ("runner", "runner_id"),
+    "set_draining": ("runner", "runner_id"),
 }
 # Reads that are answered from what is known: the kind of thing and the parameter with its id.
 ANSWERS = {

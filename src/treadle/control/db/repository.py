@@ -26,6 +26,7 @@ from treadle.control.records import (
     ReleaseRequest,
     ResultEnvelope,
     Run,
+    Runner,
     RunSpec,
 )
 
@@ -73,6 +74,14 @@ class RunQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class RunnerQuery:
+    """Which runners to list; `cursor` is when the last one seen was heard of, and its id."""
+
+    limit: int
+    cursor: tuple[int, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a run's log and commands are; what a parked reader compares."""
 
@@ -112,8 +121,7 @@ class Repository(Protocol):
     ) -> StoredAnswer:
         """Give a command the next command seq of its run; the answer is an encoded `Command`.
 
-        Commands that need no runner (no target, nobody holds the run) are closed in the same
-        transaction.
+        What `arrival` says is to be done at once happens in the same transaction.
 
         Raises:
             NotFound, RunEnded, RunBusy, IdempotencyConflict.
@@ -144,11 +152,20 @@ class Repository(Protocol):
         """Store a runner with a fresh session token; the same id replaces the registration."""
         ...
 
+    async def list_runners(self, query: RunnerQuery) -> list[Runner]:
+        """Runners, those heard of last first."""
+        ...
+
+    async def drain_runner(self, runner_id: str, draining: bool) -> Runner:
+        """Let a runner take no more runs, or let it again; raises NotFound."""
+        ...
+
     async def claim(self, run_id: str, claimant: Claimant) -> Claim:
         """Give the run to the claimant under the next epoch.
 
         Raises:
             NotFound: run or runner.
+            RunnerDraining: this runner takes no more runs.
             LeaseHeld: another lease is live; that this runner waits is noted once in the log.
             RunEnded: nothing to claim any more.
         """
@@ -157,7 +174,11 @@ class Repository(Protocol):
     async def claim_waiting(
         self, claimant: Claimant, backend_profile: str | None, limit: int
     ) -> list[Claim]:
-        """Claim up to `limit` runs, oldest first, that nobody holds and that have open commands."""
+        """Claim up to `limit` runs, oldest first, that nobody holds and that have open commands.
+
+        Raises:
+            NotFound, RunnerDraining.
+        """
         ...
 
     async def append(self, run_id: str, token: str, request: AppendRequest) -> AppendAnswer:
@@ -180,6 +201,10 @@ class Repository(Protocol):
 
     async def lapse_leases(self, limit: int) -> int:
         """Take away up to `limit` lapsed leases; returns how many there were."""
+        ...
+
+    async def expire_commands(self, limit: int) -> int:
+        """Close the turns of up to `limit` runs that nobody took up in time; how many runs."""
         ...
 
     async def verify_run(self, run_id: str) -> list[str]:

@@ -1,27 +1,17 @@
-"""Runs, commands and reads of the log, as functions over an open transaction."""
-
-from typing import Any
+"""Runs and reads of the log, as functions over an open transaction."""
 
 import msgspec
 
-from treadle.control.arrival import Arrival, Close, Step, steps, target_of
 from treadle.control.db.journal import RunJournal, run_not_found
 from treadle.control.db.repository import Progress, RequestKey, RunQuery, StoredAnswer
 from treadle.control.db.transaction import Row, Transaction
-from treadle.control.faults import IdempotencyConflict, NotFound, RunBusy, RunEnded
-from treadle.control.fold import OpenCommand, RunFold, open_result, run_result, terminal_of
+from treadle.control.faults import IdempotencyConflict
+from treadle.control.fold import RunFold
 from treadle.control.records import (
-    Command,
-    CommandPage,
-    CommandRequest,
-    CommandState,
-    CommandType,
     Event,
     EventPage,
-    ResultEnvelope,
     Run,
     RunSpec,
-    TerminalStatus,
 )
 from treadle.kit.clock import iso_millis
 from treadle.kit.mint import new_id
@@ -32,7 +22,7 @@ PAGE_BYTES = 1024 * 1024
 def create_run(tx: Transaction, spec: RunSpec, key: RequestKey | None) -> StoredAnswer:
     """Insert the run, its head and its first event."""
     scope = f"tenant:{spec.tenant_id}"
-    known = _answer_of(tx, scope, key)
+    known = answer_of(tx, scope, key)
     if known is not None:
         return known
     run_id = new_id()
@@ -52,29 +42,7 @@ def create_run(tx: Transaction, spec: RunSpec, key: RequestKey | None) -> Stored
     journal.note("run-created", backendProfile=spec.backend_profile)
     journal.save()
     run = run_of(journal.run_row(), tx.now_ms)
-    return _keep_answer(tx, scope, key, msgspec.json.encode(run))
-
-
-def create_command(
-    tx: Transaction,
-    run_id: str,
-    request: CommandRequest,
-    payload: bytes,
-    key: RequestKey | None,
-) -> StoredAnswer:
-    """Insert a command; do at once what of it needs no runner."""
-    scope = f"run:{run_id}"
-    known = _answer_of(tx, scope, key)
-    if known is not None:
-        return known
-    journal = RunJournal(tx, run_id)
-    _refuse(journal, request)
-    command = Arrival(new_id(), request.type, request.payload or {})
-    target = target_of(journal.fold, command)
-    _insert_command(tx, journal, command, payload, target)
-    _take_steps(journal, steps(journal.fold, command, target))
-    journal.save()
-    return _keep_answer(tx, scope, key, msgspec.json.encode(read_command(tx, run_id, command.id)))
+    return keep_answer(tx, scope, key, msgspec.json.encode(run))
 
 
 def read_run(tx: Transaction, run_id: str) -> Run:
@@ -96,33 +64,6 @@ def list_runs(tx: Transaction, query: RunQuery) -> list[Run]:
         limit=query.limit,
     )
     return [run_of(row, tx.now_ms) for row in rows]
-
-
-def read_command(tx: Transaction, run_id: str, command_id: str) -> Command:
-    """One command."""
-    return command_of(_command_row(tx, run_id, command_id))
-
-
-def list_commands(tx: Transaction, run_id: str, after_seq: int, limit: int) -> CommandPage:
-    """Commands after a command seq."""
-    progress = read_progress(tx, run_id)
-    rows = tx.all("list_commands", run_id=run_id, after_seq=after_seq, limit=limit)
-    return CommandPage(items=[command_of(row) for row in rows], cmd_last=progress.cmd_last)
-
-
-def read_result(tx: Transaction, run_id: str, command_id: str | None) -> ResultEnvelope:
-    """The stored result of a closed command, else what the fold says now."""
-    progress = read_progress(tx, run_id)
-    row = _command_row(tx, run_id, command_id) if command_id is not None else None
-    if row is not None and row["result"] is not None:
-        return msgspec.json.decode(row["result"], type=ResultEnvelope)
-    fold_row = tx.one("read_fold", run_id=run_id)
-    if fold_row is None:
-        raise run_not_found()
-    fold = msgspec.json.decode(fold_row["fold"], type=RunFold)
-    if command_id is None:
-        return run_result(run_id, fold, progress.last_seq)
-    return open_result(run_id, fold, fold.open[command_id], progress.last_seq)
 
 
 def read_events(tx: Transaction, run_id: str, after_seq: int, limit: int) -> EventPage:
@@ -180,79 +121,8 @@ def run_of(row: Row, now_ms: int) -> Run:
     )
 
 
-def command_of(row: Row) -> Command:
-    """A command's row as readers see it."""
-    closed_at = row["closed_at_ms"]
-    return Command(
-        id=row["command_id"],
-        run_id=row["run_id"],
-        cmd_seq=row["cmd_seq"],
-        type=row["type"],
-        payload=msgspec.Raw(row["payload"].encode()),
-        state=row["state"],
-        target_command_id=row["target_command_id"],
-        terminal_status=terminal_of(row["state"]),
-        failure_kind=row["failure_kind"],
-        failure_message=row["failure_message"],
-        delivered_epoch=row["delivered_epoch"],
-        created_at=iso_millis(row["created_at_ms"] / 1000),
-        closed_at=None if closed_at is None else iso_millis(closed_at / 1000),
-    )
-
-
-def _refuse(journal: RunJournal, request: CommandRequest) -> None:
-    if journal.head.ended:
-        raise RunEnded(journal.fold.terminal_status or TerminalStatus.FAILED)
-    if request.type != CommandType.TURN or journal.spec.busy_policy != "reject":
-        return
-    if any(command.type == CommandType.TURN for command in journal.fold.open.values()):
-        raise RunBusy("A turn of this run is open and its busyPolicy is reject; wait for its end.")
-
-
-def _insert_command(
-    tx: Transaction,
-    journal: RunJournal,
-    command: Arrival,
-    payload: bytes,
-    target: OpenCommand | None,
-) -> None:
-    journal.head.cmd_last += 1
-    target_id = target.id if target else None
-    tx.run(
-        "insert_command",
-        run_id=journal.run_id,
-        cmd_seq=journal.head.cmd_last,
-        command_id=command.id,
-        type=command.type,
-        payload=payload.decode(),
-        target_command_id=target_id,
-        now=tx.now_ms,
-    )
-    created: dict[str, Any] = {"commandType": command.type, "cmdSeq": journal.head.cmd_last}
-    if target_id:
-        created["targetCommandId"] = target_id
-    journal.note("command-created", command.id, commandId=command.id, **created)
-
-
-def _take_steps(journal: RunJournal, todo: list[Step]) -> None:
-    for step in todo:
-        if isinstance(step, Close):
-            _close(journal, step.command_id, step.state, step.message)
-        else:
-            journal.note("run-terminal", terminalStatus=step.terminal_status)
-
-
-def _close(journal: RunJournal, command_id: str, state: CommandState, message: str | None) -> None:
-    journal.note(
-        "command-terminal",
-        command_id,
-        commandId=command_id,
-        state=state,
-        **({"failureMessage": message} if message else {}),
-    )
-
-
-def _answer_of(tx: Transaction, scope: str, key: RequestKey | None) -> StoredAnswer | None:
+def answer_of(tx: Transaction, scope: str, key: RequestKey | None) -> StoredAnswer | None:
+    """The answer that an earlier request with this key got; raises IdempotencyConflict."""
     if key is None:
         return None
     row = tx.one("read_idempotency", scope=scope, key=key.key)
@@ -263,7 +133,8 @@ def _answer_of(tx: Transaction, scope: str, key: RequestKey | None) -> StoredAns
     return StoredAnswer(row["answer"], replayed=True)
 
 
-def _keep_answer(tx: Transaction, scope: str, key: RequestKey | None, body: bytes) -> StoredAnswer:
+def keep_answer(tx: Transaction, scope: str, key: RequestKey | None, body: bytes) -> StoredAnswer:
+    """Remember the answer under the key, where there is one."""
     if key is not None:
         tx.run(
             "put_idempotency",
@@ -274,14 +145,6 @@ def _keep_answer(tx: Transaction, scope: str, key: RequestKey | None, body: byte
             now=tx.now_ms,
         )
     return StoredAnswer(body, replayed=False)
-
-
-def _command_row(tx: Transaction, run_id: str, command_id: str) -> Row:
-    row = tx.one("read_command", run_id=run_id, command_id=command_id)
-    if row is None:
-        read_progress(tx, run_id)
-        raise NotFound("command", "No such command in this run; list the run's commands.")
-    return row
 
 
 def _event_of(run_id: str, row: Row) -> Event:

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol, TypeVar
 
-from treadle.control.db import leases, runs, verify
+from treadle.control.db import commands, leases, runners, runs, verify
 from treadle.control.db.repository import (
     Claimant,
     Progress,
     RequestKey,
+    RunnerQuery,
     RunQuery,
     StoredAnswer,
 )
@@ -34,6 +35,7 @@ from treadle.control.records import (
     ReleaseRequest,
     ResultEnvelope,
     Run,
+    Runner,
     RunSpec,
 )
 
@@ -96,23 +98,23 @@ class ThreadRepository:
     ) -> StoredAnswer:
         """See `Repository.create_command`."""
         work = partial(
-            runs.create_command, run_id=run_id, request=request, payload=payload, key=key
+            commands.create_command, run_id=run_id, request=request, payload=payload, key=key
         )
         return await self._write(work, Needs(runs=(run_id,)))
 
     async def read_command(self, run_id: str, command_id: str) -> Command:
         """See `Repository.read_command`."""
-        work = partial(runs.read_command, run_id=run_id, command_id=command_id)
+        work = partial(commands.read_command, run_id=run_id, command_id=command_id)
         return await self._read(work)
 
     async def list_commands(self, run_id: str, after_seq: int, limit: int) -> CommandPage:
         """See `Repository.list_commands`."""
-        work = partial(runs.list_commands, run_id=run_id, after_seq=after_seq, limit=limit)
+        work = partial(commands.list_commands, run_id=run_id, after_seq=after_seq, limit=limit)
         return await self._read(work)
 
     async def read_result(self, run_id: str, command_id: str | None) -> ResultEnvelope:
         """See `Repository.read_result`."""
-        work = partial(runs.read_result, run_id=run_id, command_id=command_id)
+        work = partial(commands.read_result, run_id=run_id, command_id=command_id)
         return await self._read(work)
 
     async def read_events(self, run_id: str, after_seq: int, limit: int) -> EventPage:
@@ -128,6 +130,15 @@ class ThreadRepository:
         """See `Repository.register_runner`."""
         needs = Needs(names=(f"runner:{request.id}",) if request.id else ())
         return await self._write(partial(leases.register_runner, request=request), needs)
+
+    async def list_runners(self, query: RunnerQuery) -> list[Runner]:
+        """See `Repository.list_runners`."""
+        return await self._read(partial(runners.list_runners, query=query))
+
+    async def drain_runner(self, runner_id: str, draining: bool) -> Runner:
+        """See `Repository.drain_runner`."""
+        work = partial(runners.drain_runner, runner_id=runner_id, draining=draining)
+        return await self._write(work, Needs(names=(f"runner:{runner_id}",)))
 
     async def claim(self, run_id: str, claimant: Claimant) -> Claim:
         """See `Repository.claim`."""
@@ -171,6 +182,14 @@ class ThreadRepository:
     async def lapse_leases(self, limit: int) -> int:
         """See `Repository.lapse_leases`."""
         return await self._write(partial(leases.lapse_leases, limit=limit))
+
+    async def expire_commands(self, limit: int) -> int:
+        """See `Repository.expire_commands`."""
+        due = await self._read(partial(commands.runs_with_due, limit=limit))
+        for run_id in due:
+            work = partial(commands.expire_due, run_id=run_id)
+            await self._write(work, Needs(runs=(run_id,)))
+        return len(due)
 
     async def verify_run(self, run_id: str) -> list[str]:
         """See `Repository.verify_run`."""

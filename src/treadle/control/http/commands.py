@@ -1,5 +1,7 @@
 """Commands of a run over HTTP."""
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -26,7 +28,10 @@ async def create_command(request: Request) -> Response:
     """`POST /api/v1/runs/{run_id}/commands`."""
     body = await read_body(request, CommandRequest)
     payload = rules.check_command(body)
-    key = request_key(request, body.idempotency_key, (body.type, body.payload or {}))
+    asked: tuple[Any, ...] = (body.type, body.payload or {})
+    if body.expires_in_ms is not None:
+        asked = (*asked, body.expires_in_ms)
+    key = request_key(request, body.idempotency_key, asked)
     run_id = request.path_params["run_id"]
     stored = await desk_of(request).repository.create_command(run_id, body, payload, key)
     headers = {"Idempotent-Replayed": "true"} if stored.replayed else None

@@ -11,6 +11,7 @@ from treadle.control.db.repository import (
     Progress,
     Repository,
     RequestKey,
+    RunnerQuery,
     RunQuery,
     StoredAnswer,
 )
@@ -32,6 +33,7 @@ from treadle.control.records import (
     ReleaseRequest,
     ResultEnvelope,
     Run,
+    Runner,
     RunSpec,
 )
 from treadle.kit.clock import Clock
@@ -107,6 +109,14 @@ class MeteredRepository:
         """See Repository."""
         return await self._timed("register", self._inner.register_runner(request))
 
+    async def list_runners(self, query: RunnerQuery) -> list[Runner]:
+        """See Repository."""
+        return await self._timed("list", self._inner.list_runners(query))
+
+    async def drain_runner(self, runner_id: str, draining: bool) -> Runner:
+        """See Repository."""
+        return await self._timed("drain", self._inner.drain_runner(runner_id, draining))
+
     async def claim(self, run_id: str, claimant: Claimant) -> Claim:
         """See Repository."""
         claim = await self._timed("claim", self._inner.claim(run_id, claimant))
@@ -148,6 +158,10 @@ class MeteredRepository:
         count = await self._timed("sweep", self._inner.lapse_leases(limit))
         self._metrics.lease_expirations.inc(count)
         return count
+
+    async def expire_commands(self, limit: int) -> int:
+        """See Repository."""
+        return await self._timed("expire", self._inner.expire_commands(limit))
 
     async def verify_run(self, run_id: str) -> list[str]:
         """See Repository."""

@@ -169,6 +169,22 @@ OPERATIONS = (
         faults=(400, 413),
     ),
     Operation(
+        "GET",
+        "/api/v1/runners",
+        "List runners, those heard of last first",
+        records.RunnerPage,
+        queries=(LIMIT, Query("cursor", "The nextCursor of the page before.")),
+        faults=(400,),
+    ),
+    Operation(
+        "POST",
+        "/api/v1/runners/{runner_id}/drain",
+        "Let a runner take no more runs, or again",
+        records.Runner,
+        body=records.DrainRequest,
+        faults=(400, 404, 413),
+    ),
+    Operation(
         "POST",
         f"{_RUN}/claim",
         "Claim a run",
@@ -182,7 +198,7 @@ OPERATIONS = (
         "Claim runs that wait",
         records.ClaimList,
         body=records.PoolClaimRequest,
-        faults=(400, 404, 413),
+        faults=(400, 404, 409, 413),
     ),
     Operation(
         "POST",

@@ -25,6 +25,7 @@ from treadle.control.faults import (
     ProducerGap,
     RunBusy,
     RunEnded,
+    RunnerDraining,
     Stopping,
 )
 from treadle.control.http.ingress import SHAPES
@@ -38,6 +39,7 @@ _SIMPLE: dict[type[ControlFault], tuple[int, str]] = {
     CredentialMissing: (400, "provider-credential-missing"),
     BadToken: (401, "claim-token-invalid"),
     RunBusy: (409, "run-busy"),
+    RunnerDraining: (409, "runner-draining"),
     IdempotencyConflict: (409, "idempotency-conflict"),
 }
 

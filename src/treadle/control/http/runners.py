@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from treadle.control.db.repository import Claimant
+from treadle.control.db.repository import Claimant, RunnerQuery
 from treadle.control.faults import InvalidRequest
 from treadle.control.http.exchange import (
     MAX_WAIT_MS,
@@ -14,20 +14,27 @@ from treadle.control.http.exchange import (
     for_runner,
     read_body,
     while_connected,
+    whole,
 )
 from treadle.control.http.ingress import refuse_redacted
 from treadle.control.records import (
     DEFAULT_LEASE_MS,
     ClaimList,
     ClaimRequest,
+    DrainRequest,
     HeartbeatRequest,
     PoolClaimRequest,
     RegisterRequest,
     ReleaseRequest,
+    Runner,
+    RunnerPage,
 )
 from treadle.control.rules import lease_or_default
+from treadle.kit.clock import parse_iso
 
 MAX_CLAIMS = 50
+DEFAULT_LIST = 50
+MAX_LIST = 200
 
 
 async def register_runner(request: Request) -> Response:
@@ -37,6 +44,22 @@ async def register_runner(request: Request) -> Response:
         raise InvalidRequest("A runner's id has 1 to 200 characters.", "$.id")
     refuse_redacted(body.id or "", "$.id")
     return answer(await desk_of(request).repository.register_runner(body), 201)
+
+
+async def list_runners(request: Request) -> Response:
+    """`GET /api/v1/runners`."""
+    limit = whole(request, "limit", DEFAULT_LIST, (1, MAX_LIST))
+    query = RunnerQuery(limit + 1, _cursor(request.query_params.get("cursor")))
+    found = await desk_of(request).repository.list_runners(query)
+    items = found[:limit]
+    return answer(RunnerPage(items, _cursor_after(items[-1]) if len(found) > limit else None))
+
+
+async def drain_runner(request: Request) -> Response:
+    """`POST /api/v1/runners/{runner_id}/drain`."""
+    body = await read_body(request, DrainRequest)
+    runner_id = request.path_params["runner_id"]
+    return answer(await desk_of(request).repository.drain_runner(runner_id, body.draining))
 
 
 async def claim_run(request: Request) -> Response:
@@ -72,6 +95,19 @@ async def release_run(request: Request, token: str) -> Response:
     return answer(await desk_of(request).repository.release(run_id, token, body))
 
 
+def _cursor_after(runner: Runner) -> str:
+    return f"{round(parse_iso(runner.last_seen_at) * 1000)}.{runner.id}"
+
+
+def _cursor(text: str | None) -> tuple[int, str] | None:
+    if text is None:
+        return None
+    seen, dot, runner_id = text.partition(".")
+    if not dot or not seen.isascii() or not seen.isdigit() or len(seen) > 18:
+        raise InvalidRequest("Give the nextCursor of the page before.", "?cursor")
+    return int(seen), runner_id
+
+
 def _claimant(body: ClaimRequest) -> Claimant:
     lease_ms = lease_or_default(body.lease_ms, DEFAULT_LEASE_MS)
     return Claimant(body.runner_id, body.attempt_id, lease_ms)
@@ -79,6 +115,8 @@ def _claimant(body: ClaimRequest) -> Claimant:
 
 ROUTES = [
     Route("/api/v1/runners/register", for_client(register_runner), methods=["POST"]),
+    Route("/api/v1/runners", for_client(list_runners), methods=["GET"]),
+    Route("/api/v1/runners/{runner_id}/drain", for_client(drain_runner), methods=["POST"]),
     Route("/api/v1/runs/{run_id}/claim", for_client(claim_run), methods=["POST"]),
     Route("/api/v1/claims", for_client(claim_runs), methods=["POST"]),
     Route("/api/v1/runners/{runner_id}/heartbeat", for_runner(heartbeat), methods=["POST"]),

@@ -53,8 +53,9 @@ SELECT last_seq, cmd_last, ended FROM run_heads WHERE run_id = :run_id
 
 -- name: insert_command
 INSERT INTO commands (run_id, cmd_seq, command_id, type, payload, state, target_command_id,
-    created_at_ms)
-VALUES (:run_id, :cmd_seq, :command_id, :type, :payload, 'pending', :target_command_id, :now)
+    expires_at_ms, created_at_ms)
+VALUES (:run_id, :cmd_seq, :command_id, :type, :payload, 'pending', :target_command_id,
+    :expires_at_ms, :now)
 
 -- name: change_command
 UPDATE commands SET state = :state, delivered_epoch = :delivered_epoch,
@@ -72,15 +73,33 @@ SELECT * FROM commands WHERE run_id = :run_id AND cmd_seq > :after_seq ORDER BY 
 SELECT * FROM commands WHERE run_id = :run_id AND state IN ('pending', 'delivered')
 ORDER BY cmd_seq LIMIT :limit
 
+-- name: due_runs
+SELECT DISTINCT run_id FROM commands
+WHERE state = 'pending' AND expires_at_ms IS NOT NULL AND expires_at_ms <= :now LIMIT :limit
+
 -- name: put_runner
 INSERT INTO runners (runner_id, attempt_id, details, session_sha256, registered_at_ms, last_seen_ms)
 VALUES (:runner_id, :attempt_id, :details, :session_sha256, :now, :now)
 ON CONFLICT (runner_id) DO UPDATE SET attempt_id = excluded.attempt_id, details = excluded.details,
     session_sha256 = excluded.session_sha256, registered_at_ms = excluded.registered_at_ms,
-    last_seen_ms = excluded.last_seen_ms
+    last_seen_ms = excluded.last_seen_ms, draining = 0
+
+-- name: list_runners
+SELECT r.*, h.held_runs FROM runners r LEFT JOIN (
+    SELECT runner_id, count(*) AS held_runs FROM run_heads
+    WHERE runner_id IS NOT NULL GROUP BY runner_id) h ON h.runner_id = r.runner_id
+WHERE r.last_seen_ms < :seen OR (r.last_seen_ms = :seen AND r.runner_id > :after)
+ORDER BY r.last_seen_ms DESC, r.runner_id LIMIT :limit
+
+-- name: show_runner
+SELECT r.*, (SELECT count(*) FROM run_heads h WHERE h.runner_id = r.runner_id) AS held_runs
+FROM runners r WHERE r.runner_id = :runner_id
+
+-- name: set_draining
+UPDATE runners SET draining = :draining WHERE runner_id = :runner_id
 
 -- name: read_runner
-SELECT runner_id, attempt_id, session_sha256 FROM runners WHERE runner_id = :runner_id
+SELECT runner_id, attempt_id, session_sha256, draining, last_seen_ms FROM runners WHERE runner_id = :runner_id
 
 -- name: touch_runner
 UPDATE runners SET last_seen_ms = :now WHERE runner_id = :runner_id
@@ -128,7 +147,7 @@ SELECT c.* FROM unnest(:runs::text[]) AS run (id) CROSS JOIN LATERAL (
     ORDER BY cmd_seq LIMIT :limit) AS c
 
 -- name: ahead_runners
-SELECT runner_id, attempt_id, session_sha256 FROM runners
+SELECT runner_id, attempt_id, session_sha256, draining, last_seen_ms FROM runners
 WHERE runner_id = ANY(:runners::text[])
 
 -- name: append_plainly

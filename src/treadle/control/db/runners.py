@@ -1,0 +1,43 @@
+"""The register of runners for operators, as functions over an open transaction."""
+
+import msgspec
+
+from treadle.control.db.repository import WORK_WAITING, RunnerQuery
+from treadle.control.db.transaction import Row, Transaction
+from treadle.control.faults import NotFound
+from treadle.control.records import RegisterRequest, Runner
+from treadle.kit.clock import iso_millis
+
+
+def list_runners(tx: Transaction, query: RunnerQuery) -> list[Runner]:
+    """Runners, those heard of last first."""
+    seen, after = query.cursor or (2**62, "")
+    rows = tx.all("list_runners", seen=seen, after=after, limit=query.limit)
+    return [_runner_of(row, tx.now_ms) for row in rows]
+
+
+def drain_runner(tx: Transaction, runner_id: str, draining: bool) -> Runner:
+    """Let a runner take no more runs, or let it again; raises NotFound."""
+    tx.run("set_draining", runner_id=runner_id, draining=int(draining))
+    row = tx.one("show_runner", runner_id=runner_id)
+    if row is None:
+        raise NotFound("runner", "No such runner; list the runners.")
+    tx.touched.add(WORK_WAITING)  # a parked pool claim of this runner is to learn of it
+    return _runner_of(row, tx.now_ms)
+
+
+def _runner_of(row: Row, now_ms: int) -> Runner:
+    details = msgspec.json.decode(row["details"], type=RegisterRequest)
+    return Runner(
+        id=row["runner_id"],
+        attempt_id=row["attempt_id"],
+        backend_profile=details.backend_profile,
+        placement=details.placement,
+        source_commit=details.source_commit,
+        labels=details.labels or {},
+        draining=bool(row["draining"]),
+        held_runs=row["held_runs"] or 0,
+        registered_at=iso_millis(row["registered_at_ms"] / 1000),
+        last_seen_at=iso_millis(row["last_seen_ms"] / 1000),
+        silent_ms=max(0, now_ms - row["last_seen_ms"]),
+    )
