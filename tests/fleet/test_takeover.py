@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 
 from fleet.harness import FAKE_ARGS, SOURCE, Fleet, Work, phase, phases
+from treadle.kit.clock import SystemClock
+from treadle.runner.claim import Claimant, Patience, acquire
 from treadle.runner.manager_client import ManagerClient
 from treadle.runner.manager_types import AppendAnswer, Event, HeartbeatAnswer, NewEvent
 from treadle.runner.run_once import RunnerOptions, serve
@@ -112,10 +114,59 @@ async def test_a_turn_whose_end_was_only_spooled_is_not_run_again(fleet: Fleet) 
     assert (await work.command()).state == "completed"
 
 
-async def claim_as_dead_runner(work: Work) -> Any:
+async def test_a_runner_that_dies_while_it_recovers_doubles_nothing(fleet: Fleet) -> None:
+    """The same events wait in two spools then: the first runner's, and in part the second's."""
+    work = await fleet.create("twice dead")
+    first = await claim_as_dead_runner(work)
+    events = [told({"text": f"output {number}"}, work.command_id) for number in range(1, 6)]
+    await spool_as(work, first.epoch, events)
+    await fleet.client.append(work.run_id, first.token, first.epoch, 1, events[:1])
+    second = await claim_as_dead_runner(work, "runner_dead_too")
+    again = [
+        told(
+            {
+                "text": f"output {number}",
+                "recovered": True,
+                "recoveredFrom": {"epoch": first.epoch, "producerSeq": number},
+            },
+            work.command_id,
+        )
+        for number in range(2, 5)
+    ]
+    await spool_as(work, second.epoch, again)
+    await fleet.client.append(work.run_id, second.token, second.epoch, 1, again[:2])
+    result = await work.go(claim_retry_timeout_ms=5_000, claim_retry_interval_ms=50)
+    assert result.terminal_status == "completed"
+    outputs = [e.payload["text"] for e in await work.events() if e.type == "command_output"]
+    assert outputs == [f"output {number}" for number in range(1, 6)]
+
+
+async def test_an_end_that_was_only_spooled_does_not_end_a_turn_again(fleet: Fleet) -> None:
+    """Between two runners the turn was interrupted: that end stands."""
+    work = await fleet.create("interrupted when nobody was there")
+    claim = await claim_as_dead_runner(work)
+    end = told({"phase": "command-terminal", "state": "completed"}, work.command_id)
+    await spool_as(work, claim.epoch, [end])
+    await work.until(lambda e: e.payload.get("phase") == "run-lease-expired")
+    client = fleet.client
+    await client.post_command(work.run_id, "interrupt", {}, idempotency_key="interrupt")
+    assert (await work.command()).state == "cancelled"
+    await client.post_command(work.run_id, "turn", {"prompt": "next"}, idempotency_key="next")
+    assert (await work.go()).terminal_status == "completed"
+    ends = [
+        e.payload["state"]
+        for e in await work.events()
+        if e.payload.get("phase") == "command-terminal" and e.command_id == work.command_id
+    ]
+    assert ends == ["cancelled"]
+
+
+async def claim_as_dead_runner(work: Work, name: str = "runner_dead") -> Any:
+    """A claim by a runner of which nobody hears again; waits for the lease of another dead one."""
     client = work.fleet.client
-    await client.register(id="runner_dead", runId=work.run_id, attemptId="attempt_dead")
-    return await client.claim(work.run_id, "runner_dead", 300, "attempt_dead")
+    registration = await client.register(id=name, runId=work.run_id, attemptId=name)
+    claimant = Claimant(registration, name, 300)
+    return await acquire(client, work.run_id, claimant, Patience(5.0, 0.05), SystemClock())
 
 
 async def spool_as(work: Work, epoch: int, events: list[NewEvent]) -> None:
