@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMPS := .stamps
 SOURCES := $(shell find src -name '*.py')
 
-.PHONY: setup run demo test check test-peers lock clean
+.PHONY: setup run demo test check test-peers test-faults lock clean
 
 setup: $(STAMPS)/package
 
@@ -55,6 +55,17 @@ test-peers: setup
 	@test -x .peers/bin/python || $(PYTHON) -m venv .peers
 	@.peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.lock
 	@.peers/bin/python -m pytest -q -c tests/peers/pytest.ini tests/peers
+
+# Faults at length: every fault point, then load with faults by a schedule, which SEED repeats.
+SEED ?=
+EVENTS ?= 1000000
+FAULTS ?= 200
+DATABASE ?= postgres
+SESSIONS ?= 4
+test-faults: setup $(STAMPS)/dev
+	@TREADLE_TEST_FAULTS=all $(BIN)/python -m pytest -n 2 tests/faults
+	@PYTHONPATH=tests:src $(BIN)/python -m faults.programme --events $(EVENTS) --faults $(FAULTS) \
+		--database $(DATABASE) --sessions $(SESSIONS) $(if $(SEED),--seed $(SEED))
 
 # Resolve the lock files anew; needs uv.
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

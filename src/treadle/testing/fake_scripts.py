@@ -297,6 +297,55 @@ def echo_prompt(server: FakeServer, prompt: str) -> None:
     server.completed()
 
 
+def dies_by_signal(number: signal.Signals, server: FakeServer, _prompt: str) -> None:
+    """The process is killed by a signal in the middle of a turn."""
+    server.answer_start()
+    server.started()
+    _command(server, "started", "tool_dies", "make")
+    os.kill(os.getpid(), number)
+
+
+def leaves(server: FakeServer, _prompt: str) -> None:
+    """The process ends in the middle of a turn as if all were well."""
+    server.answer_start()
+    server.started()
+    os._exit(0)
+
+
+def closes_output(server: FakeServer, _prompt: str) -> None:
+    """Standard output is closed; the process lives on."""
+    server.answer_start()
+    server.started()
+    os.close(1)
+    server.pause(600)
+
+
+def invalid_utf8(server: FakeServer, _prompt: str) -> None:
+    """A line whose bytes are no text."""
+    server.answer_start()
+    server.started()
+    os.write(1, b'{"method":"item/agentMessage/delta","params":{"delta":"\xff\xfe"}}\n')
+    server.pause(30)
+
+
+def part_of_a_line(server: FakeServer, _prompt: str) -> None:
+    """The process ends in the middle of a message."""
+    server.answer_start()
+    server.started()
+    _output(server, "tool_part", "whole\n")
+    server.write_raw('{"method":"item/commandExecution/outputDelta","params":{"delta":"ha')
+    os._exit(1)
+
+
+def as_told(server: FakeServer, prompt: str) -> None:
+    """The prompt's first word is the mode of this turn, so that one backend plays many."""
+    name, _, rest = prompt.partition(" ")
+    script = SCRIPTS.get(name)
+    if script is None or script is as_told:
+        raise Refused(f"unknown mode {name}")
+    script(server, rest)
+
+
 def _answer(server: FakeServer, text: str, item_id: str) -> None:
     middle = len(text) // 2
     server.item("started", type="agentMessage", id=item_id, text="")
@@ -425,4 +474,11 @@ SCRIPTS: dict[str, Script] = {
     "every-request": every_request,
     "withdrawn-request": withdrawn_request,
     "echo-prompt": echo_prompt,
+    "segfault": partial(dies_by_signal, signal.SIGSEGV),
+    "killed": partial(dies_by_signal, signal.SIGKILL),
+    "leaves": leaves,
+    "closes-output": closes_output,
+    "invalid-utf8": invalid_utf8,
+    "part-of-a-line": part_of_a_line,
+    "as-told": as_told,
 }
