@@ -282,7 +282,7 @@ async def test_a_killed_process_loses_nothing_that_flush_acknowledged(
     await process.wait()
     last = acknowledged[-1] if acknowledged else 200
     records = await store.read_records(thread_id)
-    counts = [record.item["n"] for record in records if isinstance(record, ModelItem)]
+    counts = [record.content["n"] for record in records if isinstance(record, ModelItem)]
     assert counts == list(range(len(counts)))
     assert len(counts) > last
     assert isinstance(records[0], ThreadCreated)

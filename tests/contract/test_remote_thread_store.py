@@ -80,7 +80,7 @@ def item(number: int) -> ModelItem:
 
 
 def numbers(records: list[ThreadRecord]) -> list[int]:
-    return [record.item["n"] for record in records if isinstance(record, ModelItem)]
+    return [record.content["n"] for record in records if isinstance(record, ModelItem)]
 
 
 @pytest.fixture

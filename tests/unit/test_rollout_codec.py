@@ -53,6 +53,7 @@ from treadle.domain.records import (
     UsageRecorded,
 )
 from treadle.domain.turns import ThreadTokenUsage, TokenUsage, TurnError
+from treadle.engine.store.local import codec
 from treadle.engine.store.local.codec import LineReader
 from treadle.engine.store.local.line_writer import LineWriter
 from treadle.engine.store.local.rollout_files import lineage
@@ -115,7 +116,7 @@ ITEMS = [
 
 def read(data: bytes) -> LineReader:
     reader = LineReader()
-    reader.feed(data.split(b"\n"))
+    reader.feed(data)
     reader.finish()
     return reader
 
@@ -254,9 +255,9 @@ def test_a_thread_of_the_older_reference_reads_with_turns_and_context() -> None:
     created = reader.records[0]
     assert isinstance(created, ThreadCreated)
     assert (created.base_instructions, created.history_mode) == ("BASE", "legacy")
-    calls = [record.item["type"] for record in reader.records if isinstance(record, ModelItem)]
+    calls = [record.content["type"] for record in reader.records if isinstance(record, ModelItem)]
     assert calls.count("function_call") == calls.count("function_call_output") == 1
-    chosen = history.latest_settings(reader.records)
+    chosen = history.LogFold(reader.records).settings
     assert chosen is not None
     assert (chosen.model, chosen.model_provider, chosen.sandbox) == (
         "mock-model",
@@ -288,9 +289,10 @@ def test_a_thread_of_the_newer_reference_reads_with_turns_and_context() -> None:
     assert turns[0].items[3].command == "/bin/bash -lc 'echo hi'"
     context = history.model_context(reader.records)
     assert all("internal_chat_message_metadata_passthrough" not in item for item in context)
-    usage = history.latest_usage(reader.records)
+    usage = history.LogFold(reader.records).usage
     assert usage is not None
-    assert usage.total.total_tokens == 75
+    assert usage.usage is not None
+    assert usage.usage.total.total_tokens == 75
 
 
 @pytest.mark.parametrize(("name", "words"), [("fork", "in fork"), ("revert", "after revert")])
@@ -308,7 +310,8 @@ def test_forks_and_reverts_read_through_to_the_file_they_build_upon(
     path = folder / f"rollout-2026-11-21T02-28-05-{own}.jsonl"
     shutil.copy(GOLDEN / f"{name}.jsonl", path)
     reader = LineReader()
-    reader.feed(lineage(tmp_path, path))
+    for part in lineage(tmp_path, path):
+        reader.feed(part)
     assert [said for _, said in talk(reader.finish())] == [
         ["run it", "I will run it", "fin"],
         [words, "Done"],
@@ -395,9 +398,7 @@ def test_no_mangled_line_is_fatal_or_takes_others_along(draw: st.DataObject) -> 
     data = HEAD + event("user_message", message="before") + cut + b"\n"
     records = read(data + event("user_message", message="after")).records
     words = {word for _, said in talk(records) for word in said}
-    history.model_context(records)
-    history.latest_settings(records)
-    history.latest_usage(records)
+    history.LogFold(records).context()()
     rolled_back = b"thread_rolled_back" in cut
     assert "after" in words
     assert rolled_back or "before" in words
@@ -407,3 +408,35 @@ def test_a_null_payload_or_unknown_kind_is_kept_as_foreign() -> None:
     reader = read(HEAD + b'{"type":"odd","payload":null}\n{"type":"event_msg","payload":[1]}\n')
     kept = [record for record in reader.records if isinstance(record, Foreign)]
     assert [(record.type, record.payload) for record in kept] == [("odd", None), ("event_msg", [1])]
+
+
+def logs() -> list[bytes]:
+    """Whole logs of several makers: the references, the bare form, Treadle with every item."""
+    made = [path.read_bytes() for path in sorted(GOLDEN.iterdir())]
+    bare = b'{"id":"T","timestamp":"2025-01-02T03:04:05Z"}\n{"type":"message","role":"user"}\n'
+    done = [ItemDone(at=START, turn_id="t", item=item) for item in ITEMS]
+    ended = TurnEnded(at=START, turn_id="t", status="completed", completed_at=9)
+    own = written(a_thread("T"), TurnStarted(at=START, turn_id="t", started_at=7), *done, ended)
+    said = event("user_message", message="") + event("agent_message", message="é\U0001f9f5")
+    said += event("error", message="gone") + event("task_complete", turn_id="t")
+    said += line("response_item", type="message", text="\U0001f9f5", n=10**30)
+    said += line("response_item", type="message", **{"internal_chat_message_metadata": 1})
+    return [*made, bare, own, HEAD + said, HEAD + b"garbage\n" + said]
+
+
+@pytest.mark.parametrize("data", logs())
+def test_the_quick_way_reads_what_the_careful_way_reads(
+    data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = read(data)
+    monkeypatch.setattr(codec, "decode_all", lambda _data: None)
+    monkeypatch.setattr(codec, "decode_event", lambda _payload: None)
+    careful = read(data)
+    assert quick.records == careful.records
+    assert (quick.skipped, quick.next_ordinal) == (careful.skipped, careful.next_ordinal)
+
+
+def test_an_item_that_nobody_can_read_is_passed_over_in_the_context() -> None:
+    odd = b'{"timestamp":"2025-01-02T03:04:05Z","type":"response_item","payload":{"n":1e999}}\n'
+    records = read(HEAD + odd + line("response_item", type="message", n=2)).records
+    assert [item["n"] for item in history.model_context(records)] == [2]

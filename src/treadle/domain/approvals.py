@@ -233,10 +233,11 @@ def _open_calls(records: list[ThreadRecord]) -> dict[str, dict[str, Any]]:
     for record in records:
         if not isinstance(record, ModelItem):
             continue
-        kind = str(record.item.get("type", ""))
-        call_id = str(record.item.get("call_id") or record.item.get("id") or "")
+        item = record.content
+        kind = str(item.get("type", ""))
+        call_id = str(item.get("call_id") or item.get("id") or "")
         if kind.endswith("_call_output"):
             calls.pop(call_id, None)
         elif kind in ("function_call", "custom_tool_call", "local_shell_call"):
-            calls[call_id] = record.item
+            calls[call_id] = item
     return calls

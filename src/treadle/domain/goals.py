@@ -42,7 +42,7 @@ def latest_goal(records: Iterable[ThreadRecord]) -> Goal | None:
     """The goal of a log; None when it has none."""
     latest: Goal | None = None
     for record in records:
-        if isinstance(record, Foreign) and record.type == GOAL_LINE:
+        if type(record) is Foreign and record.type == GOAL_LINE:
             payload = cast("dict[str, Any]", record.payload or {})
             latest = msgspec.convert(payload.get("goal"), Goal | None)
     return latest

@@ -4,15 +4,18 @@ Pure folds over records in log order. Owns the reading of the log alone: which t
 to, how a turn ended, what the model is to see. Knows no file, no clock and no client.
 """
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
-from treadle.domain.approvals import waiting_turn
+from treadle.domain.approvals import APPROVAL_LINE, waiting_turn
 from treadle.domain.items import StoredItem, UserMessage, input_text, item_id
 from treadle.domain.policy import Settings
 from treadle.domain.records import (
     ContextReplaced,
+    Foreign,
     ItemDone,
     ModelItem,
     SettingsApplied,
@@ -22,7 +25,7 @@ from treadle.domain.records import (
     TurnStarted,
     UsageRecorded,
 )
-from treadle.domain.turns import ThreadTokenUsage, Turn, TurnStatus
+from treadle.domain.turns import Turn, TurnStatus
 
 _ENDINGS: dict[str, TurnStatus] = {
     "completed": "completed",
@@ -31,22 +34,55 @@ _ENDINGS: dict[str, TurnStatus] = {
 }
 
 
+_FEW = 8
+"""Up to so many items of a turn are looked through; more get an index."""
+
+
+class _Rows(msgspec.Struct, gc=False):
+    """A turn and, for each of its items, when that began (None: not told)."""
+
+    turn: Turn
+    starts: list[int | None]
+    places: dict[str, int] | None = None
+    """Where each id is, once there are many."""
+
+    def find(self, wanted: str) -> int:
+        """The place of the item with this id, or -1."""
+        if self.places is not None:
+            return self.places.get(wanted, -1)
+        for at, item in enumerate(self.turn.items):
+            if item_id(item) == wanted:
+                return at
+        return -1
+
+    def append(self, item: StoredItem, known_as: str, started: int | None) -> None:
+        items = self.turn.items
+        items.append(item)
+        self.starts.append(started)
+        if self.places is not None:
+            self.places[known_as] = len(items) - 1
+        elif len(items) > _FEW:
+            self.places = {item_id(known): at for at, known in enumerate(items)}
+
+
 class TurnFold:
     """Turns of a growing log: add records in order, look at the turns at any time."""
 
     def __init__(self) -> None:
-        self._turns: dict[str, Turn] = {}
-        self._slots: dict[str, dict[str, tuple[int, int | None]]] = {}
+        self._rows: dict[str, _Rows] = {}
         self._open: set[str] = set()
+        self.takers: dict[type[ThreadRecord], Callable[[Any], None]] = {
+            ItemDone: self._add_item,
+            TurnStarted: self._start,
+            TurnEnded: self._end,
+        }
+        """What takes the records that say something about turns."""
 
     def add(self, record: ThreadRecord) -> None:
         """Take the next record; those that say nothing about turns are passed over."""
-        if isinstance(record, ItemDone):
-            self._add_item(record)
-        elif isinstance(record, TurnStarted):
-            self._start(record)
-        elif isinstance(record, TurnEnded):
-            self._end(record)
+        take = self.takers.get(type(record))
+        if take is not None:
+            take(record)
 
     def turns(self, running_turn_id: str | None = None) -> list[Turn]:
         """All turns, oldest first, with their items.
@@ -55,42 +91,40 @@ class TurnFold:
         """
         for turn_id in self._open:
             running = turn_id == running_turn_id
-            self._turns[turn_id].status = "inProgress" if running else "interrupted"
-        return list(self._turns.values())
+            self._rows[turn_id].turn.status = "inProgress" if running else "interrupted"
+        return [rows.turn for rows in self._rows.values()]
 
     def _start(self, record: TurnStarted) -> None:
-        turn = self._turn(record.turn_id)
-        turn.started_at = record.started_at
+        self._of(record.turn_id).turn.started_at = record.started_at
 
-    def _turn(self, turn_id: str) -> Turn:
-        turn = self._turns.get(turn_id)
-        if turn is None:
+    def _of(self, turn_id: str) -> _Rows:
+        rows = self._rows.get(turn_id)
+        if rows is None:
             turn = Turn(id=turn_id, root_turn_id=turn_id, items=[], items_view="full")
-            self._turns[turn_id] = turn
-            self._slots[turn_id] = {}
+            rows = self._rows[turn_id] = _Rows(turn, [])
             self._open.add(turn_id)
-        return turn
+        return rows
 
     def _add_item(self, record: ItemDone) -> None:
-        turn = self._turn(record.turn_id)
-        slots = self._slots[record.turn_id]
+        rows = self._rows.get(record.turn_id) or self._of(record.turn_id)
         item = record.item
         known_as = item_id(item)
-        taken = slots.get(known_as)
-        if taken is not None:
-            index, started = taken
+        started = record.started_at_ms
+        if rows.starts and (at := rows.find(known_as)) >= 0:
             # The same start means the same item, told again; anything else only shares the name.
-            again = started is not None and started == record.started_at_ms
-            if again and type(turn.items[index]) is type(item):
-                turn.items[index] = item
+            again = started is not None and started == rows.starts[at]
+            if again and type(rows.turn.items[at]) is type(item):
+                rows.turn.items[at] = item
                 return
-            known_as = _free_id(known_as, slots)
+            count = 2
+            while rows.find(f"{known_as}-{count}") >= 0:
+                count += 1
+            known_as = f"{known_as}-{count}"
             item = _with_id(item, known_as)
-        slots[known_as] = (len(turn.items), record.started_at_ms)
-        turn.items.append(item)
+        rows.append(item, known_as, started)
 
     def _end(self, record: TurnEnded) -> None:
-        turn = self._turn(record.turn_id)
+        turn = self._of(record.turn_id).turn
         self._open.discard(record.turn_id)
         turn.status = _ENDINGS.get(record.status, "completed")
         turn.error = record.error
@@ -98,6 +132,68 @@ class TurnFold:
             turn.started_at = record.started_at
         turn.completed_at = record.completed_at
         turn.duration_ms = record.duration_ms
+
+
+class LogFold:
+    """All that a log adds up to, in one pass over its records."""
+
+    def __init__(self, records: list[ThreadRecord]) -> None:
+        self._turns = TurnFold()
+        self._asked = False
+        self.settings: Settings | None = None
+        """As last applied or used; None for a log that never tells."""
+        self.told: Settings | None = None
+        """What the model was last told of: the settings that a turn ran under."""
+        self.usage: UsageRecorded | None = None
+        """The last record that has token counts."""
+        self.compactions = 0
+        self._context: list[ModelItem | ContextReplaced] = []
+        self._takers: dict[type[ThreadRecord], Callable[[Any], None]] = {
+            **self._turns.takers,
+            ModelItem: self._context.append,
+            ContextReplaced: self._replaced,
+            SettingsApplied: self._applied,
+            TurnContext: self._ran_under,
+            UsageRecorded: self._used,
+            Foreign: self._foreign,
+        }
+        self.add(records)
+        self.waiting = waiting_turn(records) if self._asked else None
+        """The turn that waits for nothing but answers, and so goes on when they come."""
+
+    def add(self, records: Iterable[ThreadRecord]) -> None:
+        """Take the next records."""
+        takers = self._takers
+        for record in records:
+            take = takers.get(type(record))
+            if take is not None:
+                take(record)
+
+    def turns(self) -> list[Turn]:
+        """All turns, oldest first; see `turns`."""
+        return self._turns.turns(self.waiting.turn_id if self.waiting is not None else None)
+
+    def context(self) -> Callable[[], list[dict[str, Any]]]:
+        """What makes the model's context; most of a long log is not looked into before."""
+        known = list(self._context)
+        return lambda: model_context(known)
+
+    def _replaced(self, record: ContextReplaced) -> None:
+        self.compactions += 1
+        self._context[:] = [record]
+
+    def _applied(self, record: SettingsApplied) -> None:
+        self.settings = record.settings
+
+    def _ran_under(self, record: TurnContext) -> None:
+        self.settings = self.told = record.settings
+
+    def _foreign(self, record: Foreign) -> None:
+        self._asked = self._asked or record.type == APPROVAL_LINE
+
+    def _used(self, record: UsageRecorded) -> None:
+        if record.usage is not None:
+            self.usage = record
 
 
 def turns(records: list[ThreadRecord], running_turn_id: str | None = None) -> list[Turn]:
@@ -113,33 +209,16 @@ def turns(records: list[ThreadRecord], running_turn_id: str | None = None) -> li
     return fold.turns(running_turn_id)
 
 
-def model_context(records: Iterable[ThreadRecord]) -> list[dict[str, object]]:
+def model_context(records: Iterable[ThreadRecord]) -> list[dict[str, Any]]:
     """The raw items that the model knows, in order; a compaction replaces all before it."""
-    context: list[dict[str, object]] = []
+    context: list[dict[str, Any]] = []
     for record in records:
         if isinstance(record, ModelItem):
-            context.append(record.item)
+            with contextlib.suppress(msgspec.MsgspecError):  # what nobody can read nobody is told
+                context.append(record.content)
         elif isinstance(record, ContextReplaced):
             context = list(record.items)
     return context
-
-
-def latest_settings(records: Iterable[ThreadRecord]) -> Settings | None:
-    """The settings that were last applied or used; None for a log that never tells."""
-    latest: Settings | None = None
-    for record in records:
-        if isinstance(record, SettingsApplied | TurnContext):
-            latest = record.settings
-    return latest
-
-
-def told_settings(records: Iterable[ThreadRecord]) -> Settings | None:
-    """The settings that the model was last told of: those a turn ran under."""
-    told: Settings | None = None
-    for record in records:
-        if isinstance(record, TurnContext):
-            told = record.settings
-    return told
 
 
 def count_from(records: Iterable[ThreadRecord], turn_id: str) -> int:
@@ -156,21 +235,6 @@ def drop_turns(records: list[ThreadRecord], num_turns: int) -> list[ThreadRecord
     return records[: starts[max(0, len(starts) - num_turns)]]
 
 
-def latest_usage_record(records: Iterable[ThreadRecord]) -> UsageRecorded | None:
-    """The last record that has token counts; None before the first."""
-    latest: UsageRecorded | None = None
-    for record in records:
-        if isinstance(record, UsageRecorded) and record.usage is not None:
-            latest = record
-    return latest
-
-
-def latest_usage(records: Iterable[ThreadRecord]) -> ThreadTokenUsage | None:
-    """The token counts last recorded; None before the first."""
-    latest = latest_usage_record(records)
-    return latest.usage if latest is not None else None
-
-
 def preview(records: Iterable[ThreadRecord]) -> str:
     """The words of the first user message that has any, trimmed; empty when there is none."""
     for record in records:
@@ -179,13 +243,6 @@ def preview(records: Iterable[ThreadRecord]) -> str:
             if text:
                 return text
     return ""
-
-
-def _free_id(wanted: str, taken: dict[str, tuple[int, int | None]]) -> str:
-    count = 2
-    while f"{wanted}-{count}" in taken:
-        count += 1
-    return f"{wanted}-{count}"
 
 
 def _with_id(item: StoredItem, new_id: str) -> StoredItem:

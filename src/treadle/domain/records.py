@@ -14,7 +14,7 @@ from treadle.domain.policy import Settings
 from treadle.domain.turns import ThreadTokenUsage, TurnError
 
 
-class Record(msgspec.Struct, kw_only=True, tag_field="kind"):
+class Record(msgspec.Struct, kw_only=True, tag_field="kind", gc=False):
     """Base: one line of a thread's log; `at` is unix seconds, set when it was made."""
 
     at: float = 0.0
@@ -64,10 +64,31 @@ class TurnContext(Record, tag="turn_context", kw_only=True):
 
 
 class ModelItem(Record, tag="model_item", kw_only=True):
-    """One item of the model's context, exactly as it was sent or received."""
+    """One item of the model's context, exactly as it was sent or received.
 
-    item: dict[str, Any]
+    A store may leave `item` as the bytes that it read, since most items of a long log are never
+    looked into; `content` is the object in any case.
+    """
+
+    item: dict[str, Any] | msgspec.Raw
     turn_id: str | None = None
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The item as an object; raises msgspec.MsgspecError for bytes that make none."""
+        if isinstance(self.item, msgspec.Raw):
+            self.item = msgspec.json.decode(self.item, type=dict[str, Any])
+        return self.item
+
+    def __eq__(self, other: object) -> bool:
+        """Equal items make equal records, whether they were looked into or not."""
+        return (
+            isinstance(other, ModelItem)
+            and (self.at, self.turn_id) == (other.at, other.turn_id)
+            and self.content == other.content
+        )
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType] - records change
 
 
 class ItemDone(Record, tag="item_done", kw_only=True):

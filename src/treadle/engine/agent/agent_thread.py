@@ -4,6 +4,7 @@ One object per loaded thread, changed by its running turn alone (and by services
 Holds the model's context in memory; the log behind it is the truth.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +56,10 @@ class AgentThread:
     asker: Asker = field(default_factory=NobodyToAsk)
     """Puts the tools' questions to whoever watches."""
     traits: ModelTraits = field(default_factory=ModelTraits)
-    context: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    known: list[dict[str, Any]] | Callable[[], list[dict[str, Any]]] = field(
+        default_factory=list[dict[str, Any]]
+    )
+    """The model's context, or what makes it: that of a long log waits until somebody looks."""
     told: Settings | None = None
     """The settings that the model was last told of; None before the first turn."""
     usage: TokenUsage = field(default_factory=TokenUsage)
@@ -71,6 +75,17 @@ class AgentThread:
 
     request_metadata: dict[str, Any] = field(default_factory=dict[str, Any])
     """Further members of the turn metadata that travel with its requests."""
+
+    @property
+    def context(self) -> list[dict[str, Any]]:
+        """What the model knows, in order; turns change it in place."""
+        if callable(self.known):
+            self.known = self.known()
+        return self.known
+
+    @context.setter
+    def context(self, items: list[dict[str, Any]]) -> None:
+        self.known = items
 
     @property
     def is_full(self) -> bool:

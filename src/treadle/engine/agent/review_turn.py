@@ -92,7 +92,7 @@ class ReviewTurn:
         self._reviewer = dataclasses.replace(
             thread,
             base_instructions=review_text.GUIDELINES,
-            context=[],
+            known=[],
             announcer=_Quiet(thread.announcer),
             request_metadata={"subagent_kind": "review"},
         )

@@ -13,10 +13,10 @@ from typing import Literal
 import msgspec
 
 from treadle.domain.agents import OpenAgents
-from treadle.domain.approvals import ApprovalFold
+from treadle.domain.approvals import APPROVAL_LINE, ApprovalFold
 from treadle.domain.goals import GOAL_LINE, Goal, latest_goal
 from treadle.domain.ids import ThreadId
-from treadle.domain.inbox import Inbox, InboxFold
+from treadle.domain.inbox import INBOX_LINE, Inbox, InboxFold
 from treadle.domain.items import UserMessage, input_text
 from treadle.domain.records import (
     Foreign,
@@ -104,9 +104,11 @@ class ThreadLog:
         """Begin with what a stored log says of inbox, approvals, sub-agents and goal."""
         self._inbox, self.approvals = InboxFold(), ApprovalFold()
         self.agents = OpenAgents(records)
-        for record in records:
-            self._inbox.add(record)
-            self.approvals.add(record)
+        kept = {record.type for record in records if type(record) is Foreign}
+        if INBOX_LINE in kept or APPROVAL_LINE in kept:
+            for record in records:
+                self._inbox.add(record)
+                self.approvals.add(record)
         self.goal = latest_goal(records)
 
     async def change(self, patch: ThreadPatch) -> None:

@@ -20,7 +20,6 @@ from treadle.domain.records import (
     ThreadRecord,
     TurnEnded,
 )
-from treadle.domain.turns import Turn
 from treadle.engine.services.errors import Refused, ThreadIsArchived, ThreadNotFound
 from treadle.engine.services.loaded_thread import LoadedThread
 from treadle.engine.services.planning import Overrides
@@ -83,7 +82,8 @@ class Forks:
     ) -> Opened:
         threads, overrides = self._threads, asked.overrides
         live = threads.get(source.thread_id)
-        sealed = live.agent.settings if live is not None else history.latest_settings(kept)
+        past = history.LogFold(kept)
+        sealed = live.agent.settings if live is not None else past.settings
         plan = threads.planner.plan(overrides, sealed)
         thread = await threads.begin(
             plan,
@@ -98,12 +98,14 @@ class Forks:
             dynamic_tools=source.dynamic_tools,
         )
         now = threads.clock.now()
-        records = [*kept, *mend(kept, now), SettingsApplied(at=now, settings=plan.settings)]
+        added = [*mend(past, kept, now), SettingsApplied(at=now, settings=plan.settings)]
+        past.add(added)
+        records = [*kept, *added]
         thread.log.append(records)
         patch = ThreadPatch(preview=info.preview, name=info.name)
         await thread.log.change(patch)
-        turns = restore(thread, records)
-        usage = None if asked.exclude_turns else history.latest_usage_record(records)
+        turns = restore(thread, records, past)
+        usage = None if asked.exclude_turns else past.usage
         return Opened(thread, plan, turns, usage)
 
     async def from_items(
@@ -138,7 +140,7 @@ class Forks:
         records.append(SettingsApplied(at=now, settings=plan.settings))
         thread.log.append(records)
         await thread.log.change(ThreadPatch(preview=_first_words(items)))
-        turns: list[Turn] = restore(thread, records)
+        turns = restore(thread, records)
         return Opened(thread, plan, turns)
 
 

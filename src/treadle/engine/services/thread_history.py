@@ -124,13 +124,13 @@ def backwards_cursors(thread_id: str, turns: list[Turn]) -> tuple[str | None, st
     if not turns:
         return None, None
     last = Cursor(thread_id=thread_id, turn_id=turns[-1].id, include_anchor=True)
-    entries = [entry for turn in turns for entry in _entries(turn)]
-    if not entries:
+    newest = next((turn for turn in reversed(turns) if turn.items), None)
+    if newest is None:
         return cursor_text(last), None
     item = Cursor(
         thread_id=thread_id,
-        turn_id=entries[-1].turn_id,
-        item_id=_id(entries[-1].item),
+        turn_id=newest.id,
+        item_id=_id(newest.items[-1]),
         include_anchor=True,
     )
     return cursor_text(last), cursor_text(item)

@@ -5,15 +5,21 @@ from typing import Any
 from treadle.domain import history
 from treadle.domain.events import Noticed
 from treadle.domain.items import AgentMessage
-from treadle.domain.records import ContextReplaced, ModelItem, ThreadRecord, TurnEnded
+from treadle.domain.records import ModelItem, ThreadRecord, TurnEnded
 from treadle.domain.turns import TokenUsage, Turn
 from treadle.engine.agent import prompt
 from treadle.engine.services.loaded_thread import LoadedThread
 
 
-def mend(records: list[ThreadRecord], now: float) -> list[ThreadRecord]:
-    """Records that close the turn which a log leaves open, its process gone or its fork made."""
-    turns = history.turns(records)
+def mend(past: history.LogFold, records: list[ThreadRecord], now: float) -> list[ThreadRecord]:
+    """Records that close the turn which a log leaves open, its process gone or its fork made.
+
+    Args:
+        past: what `records` add up to.
+        records: the log.
+        now: unix seconds.
+    """
+    turns = past.turns()
     if not turns or turns[-1].completed_at is not None or turns[-1].status != "interrupted":
         return []
     turn = turns[-1]
@@ -36,8 +42,8 @@ def _unkept(turn: Turn, records: list[ThreadRecord], now: float) -> list[ThreadR
     kept = {
         part.get("text")
         for record in records
-        if isinstance(record, ModelItem) and record.item.get("role") == "assistant"
-        for part in record.item.get("content") or ()
+        if isinstance(record, ModelItem) and record.content.get("role") == "assistant"
+        for part in record.content.get("content") or ()
     }
     said = [item.text for item in turn.items if isinstance(item, AgentMessage)]
     return [
@@ -52,17 +58,26 @@ def _assistant_said(text: str) -> dict[str, Any]:
     return {"type": "message", "role": "assistant", "content": content}
 
 
-def restore(thread: LoadedThread, records: list[ThreadRecord]) -> list[Turn]:
-    """Give a loaded thread what its log adds up to; returns the log's turns."""
+def restore(
+    thread: LoadedThread, records: list[ThreadRecord], past: history.LogFold | None = None
+) -> list[Turn]:
+    """Give a loaded thread what its log adds up to; returns the log's turns.
+
+    Args:
+        thread: which thread.
+        records: the log.
+        past: what they add up to, where that is known already.
+    """
+    past = past or history.LogFold(records)
     agent = thread.agent
-    agent.context = history.model_context(records)
-    agent.told = history.told_settings(records)
-    usage = history.latest_usage(records)
+    agent.known = past.context()
+    agent.told = past.told
+    usage = past.usage.usage if past.usage is not None else None
     agent.usage = usage.total if usage else TokenUsage()
     agent.context_tokens = usage.last.total_tokens if usage else 0
-    agent.window = sum(isinstance(record, ContextReplaced) for record in records)
+    agent.window = past.compactions
     thread.log.recall(records)
-    turns = history.turns(records)
+    turns = past.turns()
     thread.last_turn_was(failed=bool(turns) and turns[-1].status == "failed")
     return turns
 

@@ -98,7 +98,8 @@ class Rewinds:
             ]
         )
         log.touch(now)
-        restore(thread, await self._threads.records(thread.agent.thread_id))
+        records = await self._threads.records(thread.agent.thread_id)
+        restore(thread, records)
         agent.usage = used  # turns that were taken back were paid for all the same
 
     def _stored(self, thread_id: str, what: str) -> LoadedThread:

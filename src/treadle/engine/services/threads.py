@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from treadle.domain import history
-from treadle.domain.approvals import WaitingTurn, waiting_turn
+from treadle.domain.approvals import WaitingTurn
 from treadle.domain.events import (
     StatusChanged,
     ThreadBegan,
@@ -216,14 +216,16 @@ class Threads:
         client: Client,
     ) -> Opened:
         info = await self.store.read(thread_id)
-        sealed = history.latest_settings(records)
+        past = history.LogFold(records)
+        sealed = past.settings
         plan = self.planner.plan(overrides, sealed)
         log = ThreadLog(self.store, writer, info)
-        mending = mend(records, self.clock.now())
+        mending = mend(past, records, self.clock.now())
         if mending:
             log.append(mending)
             await log.flush()
             records = [*records, *mending]
+            past.add(mending)
         # The store's lists leave out long texts: the log's own head has them.
         created = records[0] if isinstance(records[0], ThreadCreated) else info.created
         if overrides.base_instructions is not None:
@@ -238,12 +240,11 @@ class Threads:
                 f"`{plan.settings.model}`, which may understand its history less well."
             )
             warnings = (*warnings, text)
-        turns = restore(thread, records)
+        turns = restore(thread, records, past)
         await self._require_servers(thread, plan)
-        waiting = waiting_turn(records)
-        if waiting is not None:
-            self.on_waiting(thread, waiting)
-        return Opened(thread, plan, turns, history.latest_usage_record(records), warnings)
+        if past.waiting is not None:
+            self.on_waiting(thread, past.waiting)
+        return Opened(thread, plan, turns, past.usage, warnings)
 
     def _load(
         self,

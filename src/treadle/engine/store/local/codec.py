@@ -6,12 +6,12 @@ line that cannot be read is skipped and counted, never fatal. Knows no files.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
 
-from treadle.domain.items import AgentMessage, Reasoning, UserMessage
+from treadle.domain.items import AgentMessage, Reasoning, StoredItem, TextInput, UserMessage
 from treadle.domain.records import (
     ContextReplaced,
     Foreign,
@@ -29,6 +29,20 @@ from treadle.engine.store.local.file_heads import created_from_file
 from treadle.engine.store.local.file_items import item_from_file
 from treadle.engine.store.local.file_settings import settings_from_file
 from treadle.engine.store.local.legacy_events import event_to_item
+from treadle.engine.store.local.lines import (
+    NOTHING,
+    AgentSaid,
+    Event,
+    ItemCompleted,
+    Line,
+    TaskComplete,
+    TaskStarted,
+    UserSaid,
+    decode_all,
+    decode_event,
+    decode_line,
+    shown,
+)
 from treadle.engine.store.local.names import camel, respell_error
 from treadle.kit.clock import parse_iso
 
@@ -38,22 +52,8 @@ _MODEL_ITEMS = frozenset(
     ("message", "reasoning", "function_call", "function_call_output", "local_shell_call")
 )
 
-_ECHO = b',"echo":true}'
-
-
-class Line(msgspec.Struct):
-    """One line as it lies in a file; absent parts are None."""
-
-    type: str | None = None
-    payload: Any = None
-    timestamp: str | None = None
-    ordinal: int | None = None
-    turn_id: str | None = None
-    echo: bool = False
-    """Written for older readers only: the same fact is on another line."""
-
-
-_lines = msgspec.json.Decoder(Line)
+_PASSED = b"internal_chat_message_metadata_passthrough"
+_FAULTS = (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError)
 _objects = msgspec.json.Decoder()
 
 
@@ -71,20 +71,31 @@ class LineReader:
         self.next_ordinal: int | None = None
         self.built_on_another = False
         self._thread_id = ""
+        self._id_stem = ""
         self._provider = ""
         self._turn_id: str | None = None
         self._implied = False
+        self._invented = 0
         self._fresh = 0
         self._at = 0.0
+        self._stamp: str | None = None
         self._starts: list[int] = []
         self._error: TurnError | None = None
         self._reasoning: int | None = None
-        self._line_readers: dict[str, Callable[[Json, Line], None]] = {
-            "session_meta": self._head,
+        self._rare_payload = self._of_object(self._rare_event)
+        self._line_readers: dict[str, Callable[[Line], None]] = {
             "response_item": self._response,
-            "turn_context": self._context,
-            "compacted": self._compacted,
             "event_msg": self._event,
+            "session_meta": self._of_object(self._head),
+            "turn_context": self._of_object(self._context),
+            "compacted": self._of_object(self._compacted),
+        }
+        self._hot: dict[type[Event], Callable[[Any], None]] = {
+            UserSaid: self._user_said,
+            AgentSaid: self._agent_said,
+            ItemCompleted: self._message,
+            TaskStarted: self._task_started,
+            TaskComplete: self._task_complete,
         }
         self._event_readers: dict[str, Callable[[Json], None]] = {
             "task_started": self._started,
@@ -99,55 +110,74 @@ class LineReader:
             "thread_rolled_back": self._rolled_back,
         }
 
-    def feed(self, lines: Iterable[bytes]) -> None:
-        """Read further lines (without their line ends)."""
-        for raw in lines:
+    def feed(self, data: bytes) -> None:
+        """Read further whole lines."""
+        lines = decode_all(data)
+        if lines is not None:
+            for line in lines:
+                self._line(line)
+            return
+        for raw in data.split(b"\n"):
             if raw and not raw.isspace():
-                self._line(raw)
+                self._single(raw)
 
     def finish(self) -> list[ThreadRecord]:
         """Everything read; a turn that only its messages told of ends here."""
         self._end_implied()
         return self.records
 
-    def _line(self, raw: bytes) -> None:
-        if raw.endswith(_ECHO) and self.next_ordinal is not None:
-            self.next_ordinal += 1  # the quick way past what Treadle wrote for older readers
-            return
+    def _single(self, raw: bytes) -> None:
+        """A line by itself, so that a broken one takes no other along."""
         try:
-            line = _lines.decode(raw)
-            if line.timestamp:
-                self._at = parse_iso(line.timestamp)
-            self._take(line, raw)
-        except (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError):
+            line = decode_line(raw)
+            if line.type is None or (line.payload is NOTHING and line.type in _MODEL_ITEMS):
+                self._bare(cast("Json", _objects.decode(raw)))
+                return
+        except _FAULTS:
             self.skipped += 1
+            return
+        self._line(line)
 
-    def _take(self, line: Line, raw: bytes) -> None:
+    def _line(self, line: Line) -> None:
         if line.ordinal is not None:
             self.next_ordinal = line.ordinal + 1
         elif self.next_ordinal is not None:
             self.next_ordinal += 1
         if line.echo:
             return
-        if line.type is None or (line.payload is None and line.type in _MODEL_ITEMS):
-            self._bare(cast("Json", _objects.decode(raw)))
-            return
-        payload: object = line.payload
-        read = self._line_readers.get(line.type)
-        if read is None or not isinstance(payload, dict):
-            self._add(Foreign(type=line.type, payload=cast("Any", payload)))
-        else:
-            read(cast("Json", payload), line)
+        try:
+            stamp = line.timestamp
+            if stamp and stamp != self._stamp:
+                self._at, self._stamp = parse_iso(stamp), stamp
+            self._line_readers.get(line.type or "", self._other)(line)
+        except _FAULTS:
+            self.skipped += 1
 
     def _add(self, record: ThreadRecord) -> None:
         record.at = self._at
         self.records.append(record)
 
+    def _of_object(self, read: Callable[[Json], None]) -> Callable[[Line], None]:
+        """A reader of lines for one of their payloads; what is no object is kept as it is."""
+
+        def whole(line: Line) -> None:
+            payload: object = _objects.decode(line.payload)
+            if isinstance(payload, dict):
+                read(cast("Json", payload))
+            else:
+                self._add(Foreign(type=line.type or "", payload=payload))
+
+        return whole
+
+    def _other(self, line: Line) -> None:
+        payload = None if line.payload is NOTHING else _objects.decode(line.payload)
+        self._add(Foreign(type=line.type or "", payload=payload))
+
     def _bare(self, entry: Json) -> None:
         """Files from before lines had an envelope: a head, then items of the model."""
         kind = entry.get("type")
         if kind is None and "id" in entry and not self.records:
-            self._head({**entry, "timestamp": entry.get("timestamp")}, None)
+            self._head({**entry, "timestamp": entry.get("timestamp")})
         elif kind in _MODEL_ITEMS:
             self._add(ModelItem(item=entry))
             self._bare_message(entry)
@@ -159,11 +189,11 @@ class LineReader:
         parts = cast("list[Json]", entry.get("content") or [])
         text = "".join(str(part.get("text", "")) for part in parts)
         if role == "user" and text and not text.startswith("<"):
-            self._event({"type": "user_message", "message": text}, None)
+            self._user_said(UserSaid(message=text))
         elif role == "assistant" and text:
-            self._event({"type": "agent_message", "message": text}, None)
+            self._agent_said(AgentSaid(message=text))
 
-    def _head(self, payload: Json, _line: Line | None) -> None:
+    def _head(self, payload: Json) -> None:
         created = created_from_file(payload, self._at)
         if self._thread_id:
             # A later head (fork, revert, rewritten metadata) belongs to the same log.
@@ -177,19 +207,29 @@ class LineReader:
         self._add(created)
         self._at = at or created.at
 
-    def _response(self, payload: Json, line: Line) -> None:
-        turn_id = line.turn_id
-        passed = payload.pop("internal_chat_message_metadata_passthrough", None)
+    def _response(self, line: Line) -> None:
+        """An item of the model: kept as it lies there, unless it must be looked into."""
+        data = bytes(line.payload)
+        if data.isascii() and data[:1] == b"{" and b"\\u" not in data and _PASSED not in data:
+            item = msgspec.Raw(data)
+            self.records.append(ModelItem(at=self._at, item=item, turn_id=line.turn_id))
+            return
+        payload: object = _objects.decode(data)
+        if not isinstance(payload, dict):
+            self._add(Foreign(type="response_item", payload=payload))
+            return
+        turn_id, entry = line.turn_id, cast("Json", payload)
+        passed = entry.pop(_PASSED.decode(), None)
         if turn_id is None and isinstance(passed, dict):
             turn_id = cast("Json", passed).get("turn_id")
-        self._add(ModelItem(item=payload, turn_id=turn_id))
+        self._add(ModelItem(item=entry, turn_id=turn_id))
 
-    def _context(self, payload: Json, _line: Line) -> None:
+    def _context(self, payload: Json) -> None:
         settings = settings_from_file(payload, self._provider)
         turn_id = str(payload.get("turn_id") or self._turn_id or "")
         self._add(TurnContext(turn_id=turn_id, settings=settings))
 
-    def _compacted(self, payload: Json, _line: Line) -> None:
+    def _compacted(self, payload: Json) -> None:
         items = cast("list[Json] | None", payload.get("replacement_history"))
         message = str(payload.get("message") or "")
         if items is None:
@@ -197,32 +237,48 @@ class LineReader:
             content = [{"type": "input_text", "text": message}]
             items = [{"type": "message", "role": "user", "content": content}]
         for item in items:
-            item.pop("internal_chat_message_metadata_passthrough", None)
+            item.pop(_PASSED.decode(), None)
         self._add(ContextReplaced(message=message, items=items))
 
-    def _event(self, payload: Json, line: Line | None) -> None:
+    def _event(self, line: Line) -> None:
+        event = decode_event(line.payload)
+        if event is not None:
+            self._reasoning = None
+            self._hot[type(event)](event)
+            return
+        self._rare_payload(line)
+
+    def _rare_event(self, payload: Json) -> None:
         kind = str(payload.get("type", ""))
         if kind != "agent_reasoning":
             self._reasoning = None
         read = self._event_readers.get(kind)
         if read is not None:
             read(payload)
-        elif not self._display(payload) and line is not None:
+        elif not self._display(payload):
             self._add(Foreign(type="event_msg", payload=payload))
 
     def _started(self, payload: Json) -> None:
+        started = payload.get("started_at")
+        self._begin(
+            str(payload.get("turn_id") or "") or None,
+            None if started is None else int(started),
+            payload.get("model_context_window"),
+        )
+
+    def _task_started(self, event: TaskStarted) -> None:
+        self._begin(event.turn_id or None, event.started_at, event.model_context_window)
+
+    def _begin(
+        self, turn_id: str | None, started_at: int | None = None, window: int | None = None
+    ) -> None:
         self._end_implied()
-        self._turn_id = str(payload.get("turn_id") or self._new_turn_id())
+        self._turn_id = turn_id = turn_id or self._new_turn_id()
         self._error = None
         self._starts.append(len(self.records))
-        started = payload.get("started_at")
-        self._add(
-            TurnStarted(
-                turn_id=self._turn_id,
-                started_at=int(self._at) if started is None else int(started),
-                model_context_window=payload.get("model_context_window"),
-            )
-        )
+        if started_at is None:
+            started_at = int(self._at)
+        self._add(TurnStarted(turn_id=turn_id, started_at=started_at, model_context_window=window))
 
     def _ended(self, payload: Json) -> None:
         turn_id = str(payload.get("turn_id") or self._turn_id or self._new_turn_id())
@@ -240,6 +296,22 @@ class LineReader:
                 started_at=payload.get("started_at"),
                 completed_at=payload.get("completed_at") or int(self._at),
                 duration_ms=payload.get("duration_ms"),
+            )
+        )
+
+    def _task_complete(self, event: TaskComplete) -> None:
+        error = self._error
+        turn_id = event.turn_id or self._turn_id or self._new_turn_id()
+        self._turn_id, self._implied, self._error = None, False, None
+        self._add(
+            TurnEnded(
+                turn_id=turn_id,
+                status="failed" if error else "completed",
+                error=error,
+                last_agent_message=event.last_agent_message,
+                started_at=event.started_at,
+                completed_at=event.completed_at or int(self._at),
+                duration_ms=event.duration_ms,
             )
         )
 
@@ -286,20 +358,41 @@ class LineReader:
         item = event_to_item(payload, f"item-{self._fresh + 1}")
         if item is None:
             return False
-        if isinstance(item, UserMessage) and (self._turn_id is None or self._implied):
-            self._started({"turn_id": self._new_turn_id()})
-            self._implied = True
         if isinstance(item, UserMessage | AgentMessage) or not payload.get("call_id"):
             self._fresh += 1
-        if isinstance(item, Reasoning) and self._grow_reasoning(item):
-            return True
-        if self._turn_id is None:
-            self._started({"turn_id": self._new_turn_id()})
-            self._implied = True
-        self._add(ItemDone(turn_id=cast("str", self._turn_id), item=item))
-        if isinstance(item, Reasoning):
+        if not isinstance(item, Reasoning):
+            self._show(item, asked=isinstance(item, UserMessage))
+        elif not self._grow_reasoning(item):
+            self._show(item)
             self._reasoning = len(self.records) - 1
         return True
+
+    def _user_said(self, event: UserSaid) -> None:
+        self._fresh += 1
+        content: list[Any] = [TextInput(text=event.message)] if event.message else []
+        self._show(UserMessage(id=f"item-{self._fresh}", content=content), asked=True)
+
+    def _agent_said(self, event: AgentSaid) -> None:
+        self._fresh += 1
+        item = AgentMessage(id=f"item-{self._fresh}", text=event.message, phase=event.phase)
+        self._show(item)
+
+    def _show(self, item: StoredItem, *, asked: bool = False) -> None:
+        """An item in the turn it belongs to: what a user asks outside of a turn begins one."""
+        if self._turn_id is None or (asked and self._implied):
+            self._begin(None)
+            self._implied = True
+        self._add(ItemDone(turn_id=cast("str", self._turn_id), item=item))
+
+    def _message(self, event: ItemCompleted) -> None:
+        self._add(
+            ItemDone(
+                turn_id=event.turn_id or self._turn_id or "",
+                item=shown(event.item),
+                started_at_ms=event.started_at_ms,
+                completed_at_ms=event.completed_at_ms,
+            )
+        )
 
     def _grow_reasoning(self, item: Reasoning) -> bool:
         """Parts of one reasoning come as events of their own; they make one item."""
@@ -319,9 +412,11 @@ class LineReader:
 
     def _new_turn_id(self) -> str:
         # The same file must give the same ids each time: clients page by them.
-        seed = f"{self._thread_id}/{len(self.records)}".encode()
-        digits = hashlib.sha1(seed, usedforsecurity=False).hexdigest()
-        return f"{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-8{digits[17:20]}-{digits[20:32]}"
+        if not self._id_stem:
+            digits = hashlib.sha1(self._thread_id.encode(), usedforsecurity=False).hexdigest()
+            self._id_stem = f"{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-8{digits[17:20]}-"
+        self._invented += 1
+        return f"{self._id_stem}{self._invented:012x}"
 
 
 def _error_of(payload: Json) -> TurnError | None:

@@ -55,7 +55,7 @@ def _scan(path: Path | str) -> Head | None:
             if not line.endswith(b"\n") and seen:
                 break
             size += len(line)
-            reader.feed((line,))
+            reader.feed(line)
             fresh = reader.records[seen:]
             seen = len(reader.records)
             if not fresh:

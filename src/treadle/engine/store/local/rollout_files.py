@@ -111,25 +111,25 @@ def open_stream(path: Path | str) -> io.BufferedIOBase:
         raise StorageFailed(f"cannot read rollout {path}: {error.strerror}") from error
 
 
-def whole_lines(path: Path, end_byte: int | None = None) -> list[bytes]:
-    """The complete lines of a file, up to a byte offset if given; a torn last line is left out."""
+def whole_lines(path: Path, end_byte: int | None = None) -> bytes:
+    """A file's complete lines, up to a byte offset if given; a torn last line is left out."""
     with open_stream(path) as stream:
         data = stream.read() if end_byte is None else stream.read(end_byte)
-    lines = data.split(b"\n")
-    torn = lines.pop()
-    if torn and _is_json(torn):
-        # Complete all the same: a program may end its last line without a line feed.
-        lines.append(torn)
-    return lines
+    end = data.rfind(b"\n") + 1
+    torn = data[end:]
+    if not torn:
+        return data
+    # Complete all the same: a program may end its last line without a line feed.
+    return data + b"\n" if _is_json(torn) else data[:end]
 
 
-def lineage(home: Path, path: Path) -> list[bytes]:
-    """All lines of a log, those it builds upon in other files first.
+def lineage(home: Path, path: Path) -> Iterator[bytes]:
+    """All lines of a log, file by file, those it builds upon in other files first.
 
     Raises:
         StorageFailed: a file cannot be read, or one that the log builds upon is missing.
     """
-    parts: list[list[bytes]] = [whole_lines(path)]
+    parts: list[tuple[Path, int | None]] = [(path, None)]
     seen = {path}
     base = history_base(head_of(path))
     while base is not None:
@@ -137,10 +137,10 @@ def lineage(home: Path, path: Path) -> list[bytes]:
         if source is None or len(seen) > _MAX_BASES:
             raise StorageFailed(f"rollout {path} builds on thread {base.thread_id}, not found here")
         seen.add(source)
-        parts.append(whole_lines(source, base.end_byte_offset))
+        parts.append((source, base.end_byte_offset))
         base = history_base(head_of(source))
-    parts.reverse()
-    return [line for part in parts for line in part]
+    while parts:
+        yield whole_lines(*parts.pop())
 
 
 def mentions(path: Path, text: str) -> bool:

@@ -248,7 +248,8 @@ class LocalThreadStore:
     def _load(self, thread_id: str) -> tuple[Path, LineReader]:
         path = Path(self._find(thread_id).path or "")
         reader = LineReader()
-        reader.feed(lineage(self._home, path))
+        for part in lineage(self._home, path):
+            reader.feed(part)
         if not any(isinstance(record, ThreadCreated) for record in reader.records[:1]):
             raise StorageFailed(f"rollout at {path} has no readable head")
         return path, reader
