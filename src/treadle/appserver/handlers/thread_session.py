@@ -24,7 +24,7 @@ def client_of(context: Context) -> Client:
 
 
 def overrides_of(params: proto.ThreadOverrides) -> Overrides:
-    """What a request sets for its thread."""
+    """What a request sets for its thread. No environments: it has no machine to work on."""
     roots = params.runtime_workspace_roots
     return Overrides(
         model=params.model,
@@ -39,6 +39,7 @@ def overrides_of(params: proto.ThreadOverrides) -> Overrides:
         service_tier=params.service_tier,
         personality=params.personality,
         workspace_roots=tuple(roots) if roots is not None else None,
+        has_environment=getattr(params, "environments", None) != [],
     )
 
 

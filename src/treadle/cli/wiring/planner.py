@@ -115,7 +115,11 @@ class ConfigPlanner:
             max_bytes=prompt.doc_max_bytes,
         )
         given = _as_config(overrides, sealed)
-        toolbox = self._toolset.make(config, lambda: self._config.snapshot(cwd, given))
+        toolbox = self._toolset.make(
+            config,
+            lambda: self._config.snapshot(cwd, given),
+            has_environment=overrides.has_environment,
+        )
         make_env = self._environment_maker(config)
         sandbox = self._sandbox_for(config.safety.sandbox_backend)
         # Found out while the user still types: the first command need not wait for profiles.

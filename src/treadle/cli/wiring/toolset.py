@@ -1,7 +1,7 @@
 """The tools of a thread: which there are, and the commands they may leave running."""
 
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
 
 from treadle.cli.wiring.mcp import McpWiring
 from treadle.cli.wiring.rule_book import HomeRules
@@ -16,6 +16,7 @@ from treadle.engine.tools.permits import Permits
 from treadle.engine.tools.plan import UpdatePlan
 from treadle.engine.tools.request_permissions import RequestPermissions
 from treadle.engine.tools.shell import Shell, ShellScript
+from treadle.engine.tools.tool import Tool
 from treadle.engine.tools.toolbox import Toolbox
 from treadle.engine.tools.user_input import RequestUserInput
 from treadle.engine.tools.view_image import ViewImage
@@ -40,24 +41,38 @@ class Toolset:
         self._rules = HomeRules()
         self.logins = LoginEnvironments(shell)
 
-    def make(self, config: Config, read_again: Callable[[], Config]) -> ThreadTools:
-        """The tools of a thread that runs with `config`; a reload asks `read_again`."""
+    def make(
+        self, config: Config, read_again: Callable[[], Config], *, has_environment: bool
+    ) -> ThreadTools:
+        """The tools of a thread that runs with `config`; a reload asks `read_again`.
+
+        Without an environment there is nothing that reaches commands or files.
+        """
         servers = self._mcp.for_thread(config, read_again)
         sessions = ExecSessions()
         rules, problems = self._rules.book(config)
         permits = Permits(rules)
-        asks_for_more = config.feature("request_permissions_tool")
+        commands = has_environment and config.feature("shell_tool", True)
+        answers_early = config.feature("default_mode_request_user_input")
+        listed: list[tuple[bool, Callable[[], Tool]]] = [
+            (commands, lambda: ExecCommand(sessions, self.shell, permits, self.logins)),
+            (commands, lambda: WriteStdin(sessions)),
+            (has_environment, lambda: ApplyPatch(permits)),
+            (_is_on(config, "update_plan"), UpdatePlan),
+            (has_environment and _is_on(config, "view_image"), ViewImage),
+            (
+                _is_on(config, "experimental_request_user_input"),
+                lambda: RequestUserInput(in_default_mode=answers_early),
+            ),
+            (
+                config.feature("request_permissions_tool"),
+                lambda: RequestPermissions(permits.grants),
+            ),
+        ]
+        shells: list[Tool] = [Shell(sessions, permits), ShellScript(sessions, self.shell, permits)]
         tools = Toolbox(
-            [
-                ExecCommand(sessions, self.shell, permits, self.logins),
-                WriteStdin(sessions),
-                ApplyPatch(permits),
-                UpdatePlan(),
-                ViewImage(),
-                RequestUserInput(in_default_mode=config.feature("default_mode_request_user_input")),
-                *([RequestPermissions(permits.grants)] if asks_for_more else []),
-            ],
-            unlisted=[Shell(sessions, permits), ShellScript(sessions, self.shell, permits)],
+            [make() for wanted, make in listed if wanted],
+            unlisted=shells if commands else (),
             sources=[McpTools(servers)],
         )
 
@@ -66,3 +81,11 @@ class Toolset:
             await sessions.close()
 
         return ThreadTools(tools, close, problems, servers)
+
+
+def _is_on(config: Config, name: str) -> bool:
+    """Whether nobody switched a tool off: by its entry of `tools`, or the feature of its name."""
+    tools: Mapping[str, Any] = config.table.get("tools") or {}
+    entry = tools.get(name, True)
+    told = entry if isinstance(entry, bool) else bool(entry.get("enabled", True))
+    return told and config.feature(name, True)

@@ -37,6 +37,8 @@ class Overrides:
     service_tier: str | None = None
     personality: str | None = None
     workspace_roots: tuple[str, ...] | None = None
+    has_environment: bool = True
+    """Whether the thread has a machine to work on: without one there are no commands and files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
