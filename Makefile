@@ -50,11 +50,17 @@ check: setup $(STAMPS)/dev
 	$(BIN)/pyright -p tests
 	$(BIN)/lint-imports
 
-# Drives third-party clients against our server; installs them into an environment of their own.
-test-peers: setup
+# Drives third-party clients against our server; installs them into environments of their own.
+test-peers: setup $(STAMPS)/peers-npm
 	@test -x .peers/bin/python || $(PYTHON) -m venv .peers
 	@.peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.lock
-	@.peers/bin/python -m pytest -q -c tests/peers/pytest.ini tests/peers
+	@.peers/bin/python -m pytest -q -rs -c tests/peers/pytest.ini tests/peers
+
+$(STAMPS)/peers-npm: tests/peers/npm/package-lock.json
+	@mkdir -p .peers/npm && cp tests/peers/npm/package.json tests/peers/npm/package-lock.json .peers/npm
+	@if command -v npm >/dev/null; then npm ci --prefix .peers/npm --ignore-scripts --no-audit --no-fund --silent; \
+		else echo "treadle: npm is not here; the tests of its packages are skipped"; fi
+	@touch $@
 
 # Faults at length: every fault point, then load with faults by a schedule, which SEED repeats.
 SEED ?=
@@ -67,13 +73,14 @@ test-faults: setup $(STAMPS)/dev
 	@PYTHONPATH=tests:src $(BIN)/python -m faults.programme --events $(EVENTS) --faults $(FAULTS) \
 		--database $(DATABASE) --sessions $(SESSIONS) $(if $(SEED),--seed $(SEED))
 
-# Resolve the lock files anew; needs uv.
+# Resolve the lock files anew; needs uv and npm.
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-annotate --no-emit-index-url --no-emit-find-links
 lock:
 	$(LOCK) pyproject.toml --group build -o requirements.lock
 	$(LOCK) pyproject.toml --group build --group dev -o requirements-dev.lock
 	$(LOCK) tests/peers/requirements.in -o requirements-peers.lock
+	cd tests/peers/npm && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --silent
 
 clean:
 	rm -rf $(VENV) .peers $(STAMPS) data

@@ -11,67 +11,18 @@ our messages is typed: a message that does not fit its models fails here.
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from openai_codex import AsyncCodex, Codex, CodexConfig, InvalidRequestError, Sandbox
 from openai_codex.models import UnknownNotification
+from peer_bench import TREADLE, WAIT_SECONDS, Bench
 
-from support.fake_provider import FakeProvider, Step, calls, created, function_call, reply
-
-TREADLE = Path(__file__).parents[2] / ".venv/bin/treadle"
-WAIT_SECONDS = 40.0
+from support.fake_provider import Step, calls, created, function_call, reply
 
 
-class Bench:
-    """A provider on a loop in a thread, and a home folder that points to it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.home = folder / "home"
-        self.home.mkdir()
-        self.work = folder / "work"
-        self.work.mkdir()
-        self.provider = FakeProvider()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-
-    def start(self) -> None:
-        self._thread.start()
-        self.wait(self.provider.__aenter__())
-        (self.home / "config.toml").write_text(
-            'model = "mock-model"\nmodel_provider = "mock"\napproval_policy = "never"\n'
-            'sandbox_mode = "danger-full-access"\n\n[model_providers.mock]\nname = "Mock"\n'
-            f'base_url = "{self.provider.url}"\nwire_api = "responses"\n'
-            "request_max_retries = 0\nstream_max_retries = 0\n"
-        )
-
-    def stop(self) -> None:
-        self.wait(self.provider.__aexit__())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(WAIT_SECONDS)
-        self._loop.close()
-
-    def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine on the provider's loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(WAIT_SECONDS)
-
-    def config(self) -> CodexConfig:
-        env = {"CODEX_HOME": str(self.home), "HOME": str(self.home.parent)}
-        return CodexConfig(codex_bin=str(TREADLE), cwd=str(self.work), env=env)
-
-    def last_input(self) -> str:
-        """What the model was sent last."""
-        return str(self.provider.requests[-1].body["input"])
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    bench.start()
-    yield bench
-    bench.stop()
+def config(bench: Bench) -> CodexConfig:
+    return CodexConfig(codex_bin=str(TREADLE), cwd=str(bench.work), env=dict(bench.environment))
 
 
 def bounded(work: Callable[[], None]) -> None:
@@ -94,7 +45,7 @@ def bounded(work: Callable[[], None]) -> None:
 
 def test_the_handshake_names_us_and_a_protocol_that_the_client_accepts(bench: Bench) -> None:
     def work() -> None:
-        with Codex(bench.config()) as codex:
+        with Codex(config(bench)) as codex:
             assert codex.metadata.serverInfo is not None
             assert codex.metadata.userAgent.split("/")[1][0].isdigit()
 
@@ -105,7 +56,7 @@ def test_a_turn_runs_to_its_answer_with_its_usage(bench: Bench) -> None:
     bench.provider.script(reply("Hello there", input_tokens=11, output_tokens=7))
 
     def work() -> None:
-        with Codex(bench.config()) as codex:
+        with Codex(config(bench)) as codex:
             result = codex.thread_start(sandbox=Sandbox.read_only).run("hi")
         assert (result.final_response, result.status.value) == ("Hello there", "completed")
         assert result.usage is not None
@@ -122,7 +73,7 @@ def test_a_turn_streams_in_order_and_every_notification_fits_the_clients_types(
     bench.provider.script(calls(call), reply("streamed words"))
 
     def work() -> None:
-        with Codex(bench.config()) as codex:
+        with Codex(config(bench)) as codex:
             events = list(codex.thread_start().turn("stream").stream())
         names = [event.method for event in events]
         assert names[-1] == "turn/completed"
@@ -143,10 +94,10 @@ def test_another_process_resumes_the_thread_and_the_model_remembers(bench: Bench
     bench.provider.script(reply("I shall."), reply("Heddle."))
 
     def work() -> None:
-        with Codex(bench.config()) as first:
+        with Codex(config(bench)) as first:
             thread = first.thread_start()
             thread.run("remember the word heddle")
-        with Codex(bench.config()) as second:
+        with Codex(config(bench)) as second:
             again = second.thread_resume(thread.id)
             assert again.id == thread.id
             assert again.run("which word?").final_response == "Heddle."
@@ -160,7 +111,7 @@ def test_an_interrupted_turn_ends_as_interrupted(bench: Bench) -> None:
     bench.provider.script(Step([created()], hang=True))
 
     def work() -> None:
-        with Codex(bench.config()) as codex:
+        with Codex(config(bench)) as codex:
             turn = codex.thread_start().turn("think long")
             bench.wait(bench.provider.wait_requests(1))
             turn.interrupt()
@@ -171,7 +122,7 @@ def test_an_interrupted_turn_ends_as_interrupted(bench: Bench) -> None:
 
 def test_a_thread_that_is_not_there_is_an_invalid_request(bench: Bench) -> None:
     def work() -> None:
-        with Codex(bench.config()) as codex, pytest.raises(InvalidRequestError) as caught:
+        with Codex(config(bench)) as codex, pytest.raises(InvalidRequestError) as caught:
             codex.thread_resume("00000000-0000-4000-8000-000000000000")
         assert "no rollout found" in caught.value.message
 
@@ -180,7 +131,7 @@ def test_a_thread_that_is_not_there_is_an_invalid_request(bench: Bench) -> None:
 
 def test_threads_are_listed_and_read(bench: Bench) -> None:
     def work() -> None:
-        with Codex(bench.config()) as codex:
+        with Codex(config(bench)) as codex:
             thread = codex.thread_start()
             thread.run("the first words")
             shown = thread.read(include_turns=True).thread
@@ -194,7 +145,7 @@ def test_threads_are_listed_and_read(bench: Bench) -> None:
 
 def test_the_asynchronous_client_runs_turns_side_by_side(bench: Bench) -> None:
     async def main() -> list[str]:
-        async with AsyncCodex(bench.config()) as codex:
+        async with AsyncCodex(config(bench)) as codex:
             threads = [await codex.thread_start() for _ in range(3)]
             turns = (thread.run(f"number {n}") for n, thread in enumerate(threads))
             return [result.status.value for result in await asyncio.gather(*turns)]

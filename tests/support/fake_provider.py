@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -218,6 +218,8 @@ class FakeProvider:
     def __init__(self) -> None:
         self.requests: list[Recorded] = []
         self.default: Step | None = reply("Done")
+        self.aside: Callable[[Recorded], Step | None] | None = None
+        """Answers some requests by itself, which then take no step of the script."""
         self.connections = 0
         """How many were ever opened."""
         self.client_gone = asyncio.Event()
@@ -294,12 +296,15 @@ class FakeProvider:
             name, value = line.decode().split(":", 1)
             headers[name.strip().lower()] = value.strip()
         body = await reader.readexactly(int(headers.get("content-length", "0")))
+        recorded = Recorded(method, target, headers, body, connection)
         async with self._arrived:
-            self.requests.append(Recorded(method, target, headers, body, connection))
+            self.requests.append(recorded)
             self._arrived.notify_all()
-        agent = self._agents_apart and headers.get("x-openai-subagent") == "collab_spawn"
-        steps = self._agent_steps if agent else self._steps
-        step = steps.popleft() if steps else self.default
+        step = self.aside(recorded) if self.aside is not None else None
+        if step is None:
+            agent = self._agents_apart and headers.get("x-openai-subagent") == "collab_spawn"
+            steps = self._agent_steps if agent else self._steps
+            step = steps.popleft() if steps else self.default
         if step is None:
             step = http_error(500, "the script of the fake provider has ended")
         if step.before_head is not None:
