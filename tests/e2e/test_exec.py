@@ -351,3 +351,5 @@ async def test_an_approval_that_would_need_a_person_is_declined(
 
     assert (finished.code, finished.out) == (0, "It was not allowed.\n"), finished.err
     assert not (workspace / "made").exists()
+    [told] = [i["output"] for i in provider.requests[-1].body["input"] if "output" in i]
+    assert "this run is unattended" in told

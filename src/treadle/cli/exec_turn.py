@@ -23,14 +23,6 @@ UNBOUNDED_SECONDS = 30 * 24 * 3600.0
 
 _ANY_SOURCE = ["cli", "vscode", "exec", "appServer"]
 
-_DECLINED: dict[str, dict[str, Any]] = {
-    "item/commandExecution/requestApproval": {"decision": "decline"},
-    "item/fileChange/requestApproval": {"decision": "decline"},
-    "item/permissions/requestApproval": {"permissions": {}, "scope": "turn"},
-    "mcpServer/elicitation/request": {"action": "decline", "content": None, "_meta": None},
-}
-"""What is answered where a person would have been asked: nobody is there to allow anything."""
-
 
 class NoThread(Exception):
     """There is no thread to go on with; the text says where was looked."""
@@ -182,8 +174,7 @@ class Turn:
     def _take(self, event: Event) -> dict[str, Any] | None:
         """Note an event; the turn when this is its end."""
         if event.wants_answer:
-            self._answer(event)
-            return None
+            return None  # the engine knows that nobody answers here, and settles it by policy
         told: dict[str, Any] = event.params or {}
         if told.get("threadId") != self._thread_id:
             return None
@@ -193,10 +184,3 @@ class Turn:
             return told["turn"]
         self._report.told(event.method, told)
         return None
-
-    def _answer(self, event: Event) -> None:
-        declined = _DECLINED.get(event.method)
-        if declined is not None:
-            self._client.respond(event, declined)
-        else:
-            self._client.fail(event, "treadle exec runs unattended: nobody is there to answer")

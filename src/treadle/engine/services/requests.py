@@ -184,7 +184,8 @@ class Requests:
         if (at := entry.asked.deadline_at) is not None:
             self._later(entry, max(0.0, at - self._clock.now()), self._expired)
         if not self._attended(entry):
-            self._later(entry, UNATTENDED_SECONDS, self._unattended)
+            grace = 0.0 if self._patience.alone else UNATTENDED_SECONDS
+            self._later(entry, grace, self._unattended)
 
     def _attended(self, entry: OpenQuestion) -> bool:
         return not self._patience.alone and self.watched(entry.thread.thread_id)
