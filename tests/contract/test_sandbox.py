@@ -2,8 +2,10 @@
 only where the machine cannot do it."""
 
 import os
+import re
 import shutil
 import socket
+import stat
 import subprocess
 from pathlib import Path
 
@@ -110,7 +112,7 @@ def test_missing_program_is_a_plain_failure(any_sandbox, work):
     assert "namespace" not in done.stderr
 
 
-def test_workspace_write_writes_in_its_roots_only(sandbox, work, tmp_path):
+def test_workspace_write_writes_in_its_roots_only(any_sandbox, work, tmp_path):
     extra, other = tmp_path / "extra", tmp_path / "other"
     extra.mkdir()
     other.mkdir()
@@ -118,32 +120,37 @@ def test_workspace_write_writes_in_its_roots_only(sandbox, work, tmp_path):
         writable_roots=(str(extra),), exclude_slash_tmp=True, exclude_tmpdir_env_var=True
     )
     script = f"echo a > in; echo b > {extra}/in; echo c > {other}/in; echo d > ../out; true"
-    done = run(sandbox, work, policy, script)
+    done = run(any_sandbox, work, policy, script)
     assert (work / "in").exists()
     assert (extra / "in").exists()
     assert not (other / "in").exists()
     assert not (tmp_path / "out").exists()
-    assert done.stderr.count("Read-only file system") == 2
+    assert len(re.findall("Read-only file system|Permission denied", done.stderr)) == 2
 
 
-def test_temporary_folders_follow_the_policy(sandbox, work, tmp_path):
+def test_temporary_folders_follow_the_policy(any_sandbox, work, tmp_path):
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     script = f"(echo x > {temporary}/x) 2>/dev/null && echo yes || echo no"
     env = {"TMPDIR": str(temporary)}
     opened = WorkspaceWrite(exclude_slash_tmp=True)
-    assert run(sandbox, work, opened, script, env).stdout == "yes\n"
-    assert run(sandbox, work, WORKSPACE, script, env).stdout == "no\n"
+    assert run(any_sandbox, work, opened, script, env).stdout == "yes\n"
+    assert run(any_sandbox, work, WORKSPACE, script, env).stdout == "no\n"
 
 
-def test_links_do_not_lead_out(sandbox, work, tmp_path):
+def test_links_do_not_lead_out(any_sandbox, work, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "file").write_text("old")
     (work / "up").symlink_to(outside)
     (work / "link").symlink_to(outside / "file")
-    script = f"echo x > up/new; echo x > link; ln {outside}/file hard && echo x > hard; true"
-    run(sandbox, work, WORKSPACE, script)
+    script = (
+        f"echo x > up/new; echo x > link; ln {outside}/file hard && echo x > hard; "
+        "mkdir d; echo old > d/f; ln d/f d/g && echo new > d/g; "
+        f"mv {outside}/file . ; mv d/f {outside}"
+    )
+    run(any_sandbox, work, WORKSPACE, script)
+    assert (work / "d" / "f").read_text() == "new\n"
     assert [path.name for path in outside.iterdir()] == ["file"]
     assert (outside / "file").read_text() == "old"
 
@@ -167,7 +174,7 @@ def test_settings_folders_of_the_workspace_are_protected(sandbox, work):
     ]
 
 
-def test_a_worktrees_real_git_folder_is_protected(sandbox, tmp_path):
+def test_a_worktrees_real_git_folder_is_protected(any_sandbox, tmp_path):
     main = tmp_path / "main"
     real = main / ".git" / "worktrees" / "w"
     real.mkdir(parents=True)
@@ -177,7 +184,7 @@ def test_a_worktrees_real_git_folder_is_protected(sandbox, tmp_path):
     policy = WorkspaceWrite(
         writable_roots=(str(main),), exclude_slash_tmp=True, exclude_tmpdir_env_var=True
     )
-    run(sandbox, tree, policy, f"echo x > {real}/config; echo gitdir: /tmp > .git; true")
+    run(any_sandbox, tree, policy, f"echo x > {real}/config; echo gitdir: /tmp > .git; true")
     assert not (real / "config").exists()
     assert (tree / ".git").read_text() == f"gitdir: {real}\n"
 
@@ -199,11 +206,11 @@ def test_network_is_closed_until_opened_also_to_this_machine(any_sandbox, work, 
     assert run(any_sandbox, work, ReadOnly(network_access=True), script).stdout == "open\n"
 
 
-def test_workspace_network_follows_the_policy(sandbox, work, listener):
+def test_workspace_network_follows_the_policy(any_sandbox, work, listener):
     script = f"(exec 3<>/dev/tcp/127.0.0.1/{listener}) 2>/dev/null && echo open || echo closed"
     opened = WorkspaceWrite(network_access=True)
-    assert run(sandbox, work, WORKSPACE, script).stdout == "closed\n"
-    assert run(sandbox, work, opened, script).stdout == "open\n"
+    assert run(any_sandbox, work, WORKSPACE, script).stdout == "closed\n"
+    assert run(any_sandbox, work, opened, script).stdout == "open\n"
 
 
 CONNECT = (
@@ -223,6 +230,100 @@ def test_local_sockets_are_no_way_out(any_sandbox, tmp_path, monkeypatch):
         script = f'{python} -c "{CONNECT.format(path="s")}"'
         assert run(any_sandbox, tmp_path, ReadOnly(), script).stdout == "closed\n"
         assert run(any_sandbox, tmp_path, ReadOnly(network_access=True), script).stdout == "open\n"
+
+
+DATAGRAM = """
+import socket
+for make in (lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM),
+             lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0],
+             lambda: socket.socket(socket.AF_UNIX, socket.SOCK_RAW)):
+    try: make().sendto(b"out", "s"); print("sent")
+    except OSError: print("refused")
+socket.socketpair()[0].sendall(b"in")
+"""
+
+
+def test_local_datagrams_which_need_no_connection_are_no_way_out(
+    any_sandbox, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "try.py").write_text(DATAGRAM)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind("s")
+        server.setblocking(False)
+        done = run(any_sandbox, tmp_path, ReadOnly(), "python3 try.py")
+        assert done.stdout.split() == ["refused"] * 3, done.stderr
+        with pytest.raises(BlockingIOError):
+            server.recv(10)
+        opened = run(any_sandbox, tmp_path, ReadOnly(network_access=True), "python3 try.py")
+        assert opened.stdout.split()[0] == "sent", opened.stderr
+
+
+NAMELESS = """
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+try: s.connect("\\0" + sys.argv[1]); print("open")
+except OSError: print("closed")
+"""
+
+
+def test_sockets_without_a_file_are_no_way_out(any_sandbox, tmp_path):
+    name = f"treadle-test-{os.getpid()}"
+    (tmp_path / "try.py").write_text(NAMELESS.replace("\\\\", "\\"))
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"\0{name}")
+        server.listen()
+        done = run(any_sandbox, tmp_path, ReadOnly(), f"python3 try.py {name}")
+    assert done.stdout == "closed\n", done.stderr
+
+
+SET_USER_ID = """
+import os, sys
+def tried(name, make):
+    try: make()
+    except OSError: print(name, "refused")
+    else: print(name, "done")
+open("f", "w").close()
+tried("chmod", lambda: os.chmod("f", 0o4755))
+tried("fchmod", lambda: os.fchmod(os.open("f", os.O_RDWR), 0o4755))
+tried("open", lambda: os.open("g", os.O_CREAT | os.O_WRONLY, 0o4755))
+tried("mknod", lambda: os.mknod("h", 0o104755))
+os.chmod("f", 0o755)
+os.close(os.open("i", os.O_CREAT | os.O_WRONLY, 0o755))
+"""
+
+
+def test_no_file_gets_a_set_user_id_bit_and_none_counts(any_sandbox, work):
+    (work / "try.py").write_text(SET_USER_ID)
+    for policy in (WORKSPACE, WorkspaceWrite(network_access=True, exclude_slash_tmp=True)):
+        done = run(any_sandbox, work, policy, "python3 try.py; grep NoNewPrivs /proc/self/status")
+        assert done.stdout.split("\n")[:4] == [
+            *("chmod refused", "fchmod refused", "open refused", "mknod refused")
+        ], done.stderr
+        assert done.stdout.split()[-2:] == ["NoNewPrivs:", "1"]
+    assert [p for p in work.iterdir() if p.stat().st_mode & stat.S_ISUID] == []
+
+
+def test_the_kernels_settings_are_out_of_reach(any_sandbox, work):
+    script = (
+        "(echo x > /proc/sys/kernel/hostname); (echo 1 > /proc/sysrq-trigger); "
+        "(echo 0 > /proc/1/oom_score_adj); (echo x > /sys/kernel/uevent_helper); "
+        f"ls /proc/{os.getpid()}/root/; readlink /proc/{os.getpid()}/fd/0; "
+        f"cat /proc/{os.getpid()}/mem; echo x > /proc/self/root/out; true"
+    )
+    before = os.uname().nodename
+    done = run(any_sandbox, work, WorkspaceWrite(network_access=True), script)
+    assert done.stdout == ""
+    assert os.uname().nodename == before
+    assert not Path("/out").exists()
+
+
+def test_read_only_leaves_modes_and_times_alone(any_sandbox, work):
+    file = work / "a.txt"
+    file.write_text("x")
+    before = file.stat()
+    run(any_sandbox, work, ReadOnly(), "chmod 777 a.txt; touch -d 2001-01-01 a.txt; true")
+    assert (file.stat().st_mode, file.stat().st_mtime) == (before.st_mode, before.st_mtime)
 
 
 def test_no_power_is_left_to_undo_the_fence(sandbox, work, tmp_path):
@@ -258,11 +359,22 @@ def test_full_access_and_external_fences_start_plainly(any_sandbox, work):
         assert plan.argv == ("true",)
 
 
-def test_landlock_alone_refuses_workspace_write_rather_than_weaken_it(work):
-    with pytest.raises(SandboxUnavailable, match="install bubblewrap"):
-        landlock.Landlock().plan(
-            ["true"], cwd=str(work), env=ENV, policy=WORKSPACE, workspace_roots=()
-        )
+def test_landlock_grants_beside_protected_folders_what_is_there_already(work):
+    sandbox = MAKERS["landlock"]()
+    for name in (".git/hooks", ".codex", "src"):
+        (work / name).mkdir(parents=True)
+    (work / "a.txt").write_text("old\n")
+    (work / "link").symlink_to(work / ".git")
+    script = (
+        "for d in .git .git/hooks .codex link; do echo x > $d/x; ln -s /bin/true $d/y; done; "
+        "mv .git g; rm -rf .git; mv .codex src/c; ln .git/hooks src/h; "
+        "echo new > a.txt; echo x > src/made; mv src/made src/moved; echo x > new"
+    )
+    run(sandbox, work, WORKSPACE, script)
+    assert sorted(str(path.relative_to(work)) for path in work.rglob("*")) == [
+        *(".codex", ".git", ".git/hooks", "a.txt", "link", "src", "src/moved"),
+    ]
+    assert (work / "a.txt").read_text() == "new\n"
 
 
 def test_without_a_backend_policies_fail_closed_and_say_what_to_do(work):

@@ -38,7 +38,7 @@ class Bubblewrap:
         if area.everything:
             return LaunchPlan(argv=tuple(argv), cwd=cwd, env=dict(env))
         network = network_allowed(policy)
-        inner = tuple(argv) if network else launcher_argv(["--no-network"], argv)
+        inner = launcher_argv([] if network else ["--no-network"], argv)
         options = _options(area, cwd, network=network)
         return LaunchPlan(argv=(self._program, *options, "--", *inner), cwd=cwd, env=dict(env))
 

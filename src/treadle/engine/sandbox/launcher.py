@@ -6,7 +6,9 @@ it is told to allow is decided by the backends; here is only how the kernel is t
 fails the command is not run.
 
 Options: `--namespaces` (own mount namespace, everything read-only but `--rw PATH`, `--ro PATH`
-inside those), `--landlock` (no writing at all), `--no-network`, `--cwd PATH`.
+inside those), `--landlock` (no writing but below `--rw PATH`; without any, no changes of modes,
+owners and times either), `--no-network`, `--cwd PATH`. Always: no new privileges, and no file can
+be given a set-user-id bit.
 """
 
 import ctypes
@@ -22,12 +24,51 @@ PR_SET_NO_NEW_PRIVS, PR_CAPBSET_DROP, PR_SET_SECCOMP = 38, 24, 22
 # System calls with one number on every architecture (added after 2011), from the kernel's tables.
 SYS_MOUNT_SETATTR, SYS_LL_CREATE, SYS_LL_ADD, SYS_LL_RESTRICT = 442, 444, 445, 446
 IO_URING_SETUP = 425
-# Per architecture: audit name, capset, connect, socket.
-_MACHINES = {
-    "x86_64": (0xC000003E, 126, 42, 41),
-    "aarch64": (0xC00000B7, 91, 203, 198),
-}
+OPENAT2 = 437
+
+
+class Machine:
+    """What the kernel calls things on one architecture: its audit name and its system calls."""
+
+    audit: int
+    capset: int
+    connect: int
+    socket: int
+    socketpair: int
+    modes: dict[int, tuple[int, int | None]]
+    """Calls that set a file's mode: the argument that has it, and the one with O_CREAT, if any."""
+    attributes: tuple[int, ...]
+    """Calls that change anything of a file but its content."""
+
+
+class _X86(Machine):
+    audit = 0xC000003E
+    capset, connect, socket, socketpair = 126, 42, 41, 53
+    # chmod, fchmod, fchmodat, fchmodat2; open, openat; creat, mknod, mknodat
+    modes = {
+        **{90: (1, None), 91: (1, None), 268: (2, None), 452: (2, None)},
+        **{2: (2, 1), 257: (3, 2), 85: (1, None), 133: (1, None), 259: (2, None)},
+    }
+    # The four of modes, chown.., utime.., setxattr.., removexattr..
+    attributes = (
+        *(90, 91, 268, 452, 92, 93, 94, 260, 132, 235, 261, 280),
+        *(188, 189, 190, 463, 197, 198, 199, 466),
+    )
+
+
+class _Arm(Machine):
+    audit = 0xC00000B7
+    capset, connect, socket, socketpair = 91, 203, 198, 199
+    modes = {52: (1, None), 53: (2, None), 452: (2, None), 56: (3, 2), 33: (2, None)}
+    attributes = (52, 53, 452, 54, 55, 88, 5, 6, 7, 463, 14, 15, 16, 466)
+
+
+_MACHINES: dict[str, type[Machine]] = {"x86_64": _X86, "aarch64": _Arm}
+S_ISUID, O_CREAT = 0o4000, 0o100
+AF_UNIX, SOCK_TYPE_MASK, SOCK_STREAM, SOCK_SEQPACKET = 1, 0xF, 1, 5
 LL_FS_READS = 0b1101  # execute, read file, read dir
+LL_FS_DEVICES = 0b1000_0100_0000  # make devices of either kind
+LL_FS_OF_FILES = 0b1100_0000_0000_0010  # write, truncate, ioctl on devices
 LL_FS_BITS = (0, 13, 14, 15, 15, 16)  # file system rights known by ABI 0..5
 LL_SCOPE_SIGNAL = 2
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -134,12 +175,12 @@ def drop_powers() -> None:
             break
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     nothing = (ctypes.c_uint32 * 6)()
-    capset = _machine()[1]
+    capset = _machine().capset
     result = _libc.syscall(ctypes.c_long(capset), ctypes.byref(header), ctypes.byref(nothing))
     _check(result, "capset")
 
 
-def _machine() -> tuple[int, int, int, int]:
+def _machine() -> type[Machine]:
     machine = _MACHINES.get(os.uname().machine)
     if machine is None:
         raise SetupFailed(f"{os.uname().machine} is not supported")
@@ -152,11 +193,14 @@ def landlock_abi() -> int:
     return max(0, version)
 
 
-def landlock(*, deny_writes: bool) -> None:
-    """Forbid writing files (all but devices), and where known signals to processes outside."""
+def landlock(writable: list[str] | None) -> None:
+    """Forbid writing but below `writable` and to devices, and signals to processes outside.
+
+    With None only signals are forbidden, where the kernel knows how.
+    """
     abi = landlock_abi()
     rights = 0
-    if deny_writes:
+    if writable is not None:
         rights = (1 << LL_FS_BITS[min(abi, 5)]) - 1 & ~LL_FS_READS
         if not rights:
             raise SetupFailed("no Landlock")
@@ -173,49 +217,101 @@ def landlock(*, deny_writes: bool) -> None:
     )
     if rights:
         for name in _present((*_DEVICES, "pts", "ptmx")):
-            _allow_device(ruleset, f"/dev/{name}", abi)
+            _allow(ruleset, f"/dev/{name}", rights & (1 << 1 | 1 << 15))
+        for path in writable or ():
+            folder = os.path.isdir(path)
+            _allow(ruleset, path, rights & (~LL_FS_DEVICES if folder else LL_FS_OF_FILES))
     _check(_libc.syscall(ctypes.c_long(SYS_LL_RESTRICT), ruleset, 0), "Landlock")
     os.close(ruleset)
 
 
-def _allow_device(ruleset: int, path: str, abi: int) -> None:
-    handle = os.open(path, os.O_PATH)
-    rights = (1 << 1) | ((1 << 15) if abi >= 5 else 0)  # write file, ioctl on devices
+def _allow(ruleset: int, path: str, rights: int) -> None:
+    try:
+        handle = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return  # it went meanwhile
     rule = (ctypes.c_uint8 * 12)(*rights.to_bytes(8, "little"), *handle.to_bytes(4, "little"))
     result = _libc.syscall(ctypes.c_long(SYS_LL_ADD), ruleset, 1, ctypes.byref(rule), 0)
     os.close(handle)
     _check(result, f"Landlock rule for {path}")
 
 
-def no_network(*, sockets: bool) -> None:
+# ---------------------------------------------------------------------- system calls
+
+Instruction = tuple[int, int, int, int]
+"""One of the kernel's filter language: code, steps over when true, when false, value."""
+
+_LOAD, _EQUAL, _AT_LEAST, _BITS, _AND, _GIVE = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
+_REFUSE, _NO_SUCH_CALL, _PASS = 0x0005_0001, 0x0005_0026, 0x7FFF_0000  # EPERM, ENOSYS, allow
+
+
+def _argument(number: int) -> Instruction:
+    return (_LOAD, 0, 0, 16 + 8 * number)
+
+
+def _case(call: int, body: list[Instruction]) -> list[Instruction]:
+    """`body` for one call; it begins with the call's number loaded and ends in a verdict."""
+    return [(_EQUAL, 0, len(body), call), *body]
+
+
+def _no_set_user_id(machine: type[Machine]) -> list[Instruction]:
+    """No file gets a set-user-id bit: whoever ran it would not be fenced."""
+    refuse, allow = (_GIVE, 0, 0, _REFUSE), (_GIVE, 0, 0, _PASS)
+    program = _case(OPENAT2, [(_GIVE, 0, 0, _NO_SUCH_CALL)])  # its mode cannot be looked at
+    for call, (mode, flags) in machine.modes.items():
+        body = [_argument(mode), (_BITS, 0, 1, S_ISUID), refuse, allow]
+        if flags is not None:
+            body = [_argument(flags), (_BITS, 0, 3, O_CREAT), *body]
+        program += _case(call, body)
+    return program
+
+
+def _no_attributes(machine: type[Machine]) -> list[Instruction]:
+    return [i for call in machine.attributes for i in _case(call, [(_GIVE, 0, 0, _REFUSE)])]
+
+
+def _no_network(machine: type[Machine], *, sockets: bool) -> list[Instruction]:
     """Refuse to connect, also to sockets in the file system, which no namespace hides.
 
-    With `sockets` other kinds than local ones cannot even be made, where no network namespace does
-    that job. Foreign system call tables are refused, for their numbers mean other calls.
+    A local datagram socket needs no connection to send, so it cannot be made. With `sockets` other
+    kinds than local ones cannot either, where no network namespace does that job.
     """
-    arch, _, connect, socket = _machine()
-    load, jump_if, jump_if_over, give = 0x20, 0x15, 0x35, 0x06
-    refuse, allow = 0x0005_0001, 0x7FFF_0000  # EPERM; allow
-    program: list[tuple[int, int, int, int]] = [
-        (load, 0, 0, 4),
-        (jump_if, 1, 0, arch),
-        (give, 0, 0, refuse),
-        (load, 0, 0, 0),
-        (jump_if_over, 0, 1, 0x4000_0000),
-        (give, 0, 0, refuse),
-        (jump_if, 0, 1, connect),
-        (give, 0, 0, refuse),
-        (jump_if, 0, 1, IO_URING_SETUP),
-        (give, 0, 0, refuse),
+    refuse, allow = (_GIVE, 0, 0, _REFUSE), (_GIVE, 0, 0, _PASS)
+    program = _case(machine.connect, [refuse]) + _case(IO_URING_SETUP, [refuse])
+    local = [
+        *(_argument(1), (_AND, 0, 0, SOCK_TYPE_MASK)),
+        *((_EQUAL, 1, 0, SOCK_STREAM), (_EQUAL, 0, 1, SOCK_SEQPACKET), allow, refuse),
     ]
-    if sockets:
-        program += [
-            (jump_if, 0, 3, socket),
-            (load, 0, 0, 16),  # the family
-            (jump_if, 1, 0, 1),  # AF_UNIX
-            (give, 0, 0, refuse),
-        ]
-    program.append((give, 0, 0, allow))
+    other = refuse if sockets else allow
+    for call in (machine.socket, machine.socketpair):
+        body = [_argument(0), (_EQUAL, 1, 0, AF_UNIX), other, *local]
+        program += _case(call, body)
+    return program
+
+
+def filter_calls(*, network: bool, attributes: bool, sockets: bool) -> None:
+    """Refuse system calls that lead out of the fence. Foreign call tables are refused whole.
+
+    Args:
+        network: whether connections may be made.
+        attributes: whether modes, owners and times of files may be changed.
+        sockets: whether it is for us to keep sockets of the network from being made.
+    """
+    machine = _machine()
+    program: list[Instruction] = [
+        (_LOAD, 0, 0, 4),
+        (_EQUAL, 1, 0, machine.audit),
+        (_GIVE, 0, 0, _REFUSE),
+        (_LOAD, 0, 0, 0),
+        (_AT_LEAST, 0, 1, 0x4000_0000),
+        (_GIVE, 0, 0, _REFUSE),
+    ]
+    if not attributes:
+        program += _no_attributes(machine)
+    program += _no_set_user_id(machine)
+    if not network:
+        program += _no_network(machine, sockets=sockets)
+    program.append((_GIVE, 0, 0, _PASS))
     code = b"".join(
         op.to_bytes(2, "little") + bytes((yes, no)) + value.to_bytes(4, "little")
         for op, yes, no, value in program
@@ -251,16 +347,17 @@ def main(arguments: list[str]) -> int:
 
 def _confine(flags: set[str], writable: list[str], protected: list[str]) -> None:
     network = "--no-network" not in flags
-    namespaces = "--namespaces" in flags
+    namespaces, by_landlock = "--namespaces" in flags, "--landlock" in flags
     if namespaces:
         enter_namespaces(network)
         arrange_mounts(writable, protected)
     _check(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
-    if namespaces or "--landlock" in flags:
-        landlock(deny_writes="--landlock" in flags)
+    if namespaces or by_landlock:
+        landlock(writable if by_landlock else None)
         drop_powers()
-    if not network:
-        no_network(sockets="--landlock" in flags)
+    # Mounts that are read-only keep everything of a file as it is; Landlock its content alone.
+    attributes = not by_landlock or bool(writable)
+    filter_calls(network=network, attributes=attributes, sockets=by_landlock)
 
 
 def _become(argv: list[str], cwd: list[str]) -> int:
