@@ -329,3 +329,32 @@ async def test_answer_of_a_client_that_was_not_asked_is_nothing(lab: AppLab):
     first.respond(here, {"decision": "decline"})
     await finished(first)
     assert not (lab.work / "a.txt").exists()
+
+
+# ------------------------------------------------------------------ no sandbox
+
+
+async def test_a_machine_without_a_sandbox_is_told_to_clients_and_never_shown_to_the_model(
+    tmp_path: Path,
+):
+    extra = 'sandbox_backend = "bubblewrap"'
+    nowhere = {"PATH": str(tmp_path / "nowhere")}
+    async with AppLab(tmp_path, "memory", extra=extra, variables=nowhere) as lab:
+        config = lab.home / "config.toml"
+        text = config.read_text().replace('"danger-full-access"', '"workspace-write"')
+        config.write_text(text)
+        lab.provider.script(calls(command("touch a.txt")))
+        client = await lab.connect()
+        thread_id = await lab.start_thread(client, model="gpt-5.5")
+        warning = await client.until("configWarning")
+        assert "not enforced: no sandbox can be enforced here: bubblewrap" in warning["details"]
+        assert "To mend it: install bubblewrap" in warning["details"]
+        late = await lab.connect()
+        assert await late.until("configWarning") == warning
+
+        await client.request("turn/start", turn(thread_id))
+        assert (await finished(client))["status"] == "completed"
+        assert "tell the user to run `treadle doctor`" in output(lab, "c1")
+        assert "bubblewrap" not in output(lab, "c1")
+        assert item(client, "c1")["status"] == "failed"
+        assert not (lab.work / "a.txt").exists()

@@ -260,8 +260,8 @@ def count_of(command: str) -> int:
 async def test_a_missing_sandbox_runs_nothing_and_says_what_to_do(sessions, tmp_path):
     context = make_context(str(tmp_path), WorkspaceWrite())
     output = await run(sessions, context, "touch made")
-    assert "no sandbox is in use" in output.text
-    assert "danger-full-access" in output.text
+    assert "there is none" in output.text
+    assert "treadle doctor" in output.text
     assert list(tmp_path.iterdir()) == []
     assert [item.status for item in context.reporter.items("completed")] == ["failed"]
 

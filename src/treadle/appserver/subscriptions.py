@@ -6,6 +6,7 @@ subscriptions along, so that a stale one never survives an archive.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from treadle.appserver.open_requests import OpenRequests
 from treadle.appserver.projection import Projected, project, text_delta
@@ -119,6 +120,10 @@ class Subscriptions:
             params = {"threadId": None, "message": text}
             now_ms = int(self._clock.now() * 1000)
             session.peer.send(encode_notification("warning", params, now_ms))
+
+    def broadcast(self, method: str, params: dict[str, Any]) -> None:
+        """A notification for every session that has shaken hands."""
+        self._send(Projected(method, params), self._sessions)
 
     def notify(self, session: Session, method: str, params: object) -> None:
         """A notification for one session alone."""

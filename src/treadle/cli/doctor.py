@@ -152,7 +152,7 @@ def _store(config: Config) -> Finding:
 def _sandbox(config: Config, search_path: str) -> Finding:
     if config.safety.sandbox_backend == "none":
         return Finding("sandbox", "note", "left to the container that this runs in")
-    report: SandboxReport = probe(search_path).report
+    report: SandboxReport = probe(search_path, config.safety.sandbox_backend).report
     how = f"{report.backend}, {'enforced' if report.enforced else 'not enforced'}"
     text = f"{how}: {report.why_not}" if report.why_not else how
     if report.enforced:

@@ -363,7 +363,7 @@ OTHER_KEYS: dict[str, Shape] = {
     "projects": MapOf(_PROJECT),
     "realtime": _ANY,
     "responses_api_metadata": _STRINGS,
-    "sandbox_backend": OneOf(("auto", "bubblewrap", "landlock", "none")),
+    "sandbox_backend": OneOf(("auto", "bubblewrap", "namespaces", "landlock", "none")),
     "shell_environment_policy": _SHELL_ENVIRONMENT,
     "show_raw_agent_reasoning": _FLAG,
     "skills": MapOf(_ANY),

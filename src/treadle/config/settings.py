@@ -58,7 +58,7 @@ class SafetySettings(msgspec.Struct, frozen=True, kw_only=True):
     sandbox_mode: SandboxMode
     workspace: WorkspaceWrite
     """The details that apply whenever a thread asks for workspace-write."""
-    sandbox_backend: Literal["auto", "bubblewrap", "landlock", "none"]
+    sandbox_backend: Literal["auto", "bubblewrap", "namespaces", "landlock", "none"]
     trust: TrustLevel | None
     allow_login_shell: bool
 

@@ -3,17 +3,18 @@
 import os
 from pathlib import Path
 
+from treadle.cli.wiring.sandboxes import Sandboxes
 from treadle.config.store import ConfigStore
 from treadle.domain.policy import SandboxPolicy
-from treadle.engine.sandbox.launch_plan import LaunchPlan, Sandbox
+from treadle.engine.sandbox.launch_plan import LaunchPlan
 
 
 class ConfiguredHost:
     """A `CommandHost` over the configuration of the moment."""
 
-    def __init__(self, config: ConfigStore) -> None:
+    def __init__(self, config: ConfigStore, sandboxes: Sandboxes) -> None:
         self._config = config
-        self._probed: Sandbox | None = None
+        self._sandboxes = sandboxes
 
     def folder(self, cwd: str | None) -> str:
         """`cwd` seen from the server's folder."""
@@ -41,14 +42,8 @@ class ConfiguredHost:
         self, argv: list[str], cwd: str, env: dict[str, str], policy: SandboxPolicy | None
     ) -> LaunchPlan:
         """How to start under `policy` (the configured one when None)."""
-        from treadle.engine.sandbox.select import ContainerIsSandbox, ProbedSandbox
-
         safety = self._config.snapshot(self.folder(None), {}).safety
-        if self._probed is None:
-            path = self._config.environment.get("PATH") or "/usr/bin:/bin"
-            self._probed = ProbedSandbox(path)
-        sandbox = ContainerIsSandbox() if safety.sandbox_backend == "none" else self._probed
-        return sandbox.plan(
+        return self._sandboxes.of(safety.sandbox_backend).plan(
             argv,
             cwd=cwd,
             env=env,

@@ -15,6 +15,7 @@ from treadle.cli.wiring.config_service import StoreConfigService
 from treadle.cli.wiring.facts import server_facts
 from treadle.cli.wiring.late_planner import LatePlanner
 from treadle.cli.wiring.mcp import McpWiring
+from treadle.cli.wiring.sandboxes import Sandboxes, tell_of_sandbox
 from treadle.cli.wiring.skill_service import BookSkills
 from treadle.cli.wiring.version import VERSION
 from treadle.config.load import HomeMissing, ensure_home, read_installation_id
@@ -37,6 +38,7 @@ from treadle.engine.services.turns import Turns
 from treadle.engine.store.memory import InMemoryThreadStore
 from treadle.engine.store.thread_store import StoreError, ThreadStore
 from treadle.kit.clock import Clock, SystemClock
+from treadle.kit.tasks import TaskScope
 
 
 class StoreUnusable(HomeMissing):
@@ -51,10 +53,12 @@ class Engine:
     services: Services
     planner: LatePlanner
     mcp: McpWiring
+    probing: TaskScope
 
     async def close(self) -> None:
         """Close threads, store and connections; idempotent."""
         await self.app.shutdown()
+        await self.probing.close()
         await self.mcp.pool.close()
         await self.planner.close()
 
@@ -84,10 +88,15 @@ def build_engine(
     def plan_late() -> tuple[Planner, Callable[[], Awaitable[None]]]:
         from treadle.cli.wiring.planner import make_planner
 
-        return make_planner(config, skills, installation_id, record_to, mcp)
+        probing.start(tell_of_sandbox(sandboxes, started, subscriptions, warnings), "sandbox")
+        return make_planner(config, skills, installation_id, record_to, mcp, sandboxes)
 
     planner = LatePlanner(plan_late)
     started = config.startup()
+    subscriptions = Subscriptions(clock)
+    sandboxes = Sandboxes(config.environment.get("PATH") or "/usr/bin:/bin")
+    warnings: list[dict[str, Any]] = []
+    probing = TaskScope("sandbox probe")
     threads = Threads(
         _store(started, clock),
         InMemoryThreadStore(clock),
@@ -108,18 +117,18 @@ def build_engine(
         requests=requests,
         approvals=Approvals(threads, requests),
         mcp=Mcp(threads, requests, mcp.for_client),
-        config=StoreConfigService(config, []),
+        config=StoreConfigService(config, warnings),
         accounts=StoredAccounts(config),
         skills=BookSkills(config, skills),
-        subscriptions=Subscriptions(clock),
+        subscriptions=subscriptions,
         device_keys=DeviceKeys(home / "device-keys", clock),
         file_search=FileSearch(),
-        command_host=ConfiguredHost(config),
+        command_host=ConfiguredHost(config, sandboxes),
         facts=server_facts(home),
         installation_id=installation_id,
         host=os.uname().nodename or "localhost",
     )
-    return Engine(AppServer(services, feed), services, planner, mcp)
+    return Engine(AppServer(services, feed), services, planner, mcp, probing)
 
 
 def _patience(config: Config, *, alone: bool) -> Patience:

@@ -14,6 +14,7 @@ import msgspec
 
 from treadle.cli.wiring.mcp import McpWiring
 from treadle.cli.wiring.models import ModelClients
+from treadle.cli.wiring.sandboxes import Sandboxes
 from treadle.cli.wiring.toolset import Toolset
 from treadle.cli.wiring.version import VERSION
 from treadle.config.agents_md import read_agents_md
@@ -24,8 +25,6 @@ from treadle.config.store import ConfigStore
 from treadle.domain.policy import Settings, sandbox_from_mode
 from treadle.engine.agent.agent_thread import ModelTraits
 from treadle.engine.model import catalog
-from treadle.engine.sandbox.launch_plan import Sandbox
-from treadle.engine.sandbox.select import ContainerIsSandbox, ProbedSandbox
 from treadle.engine.services.planning import (
     AgentLimits,
     Overrides,
@@ -45,24 +44,18 @@ def make_planner(
     installation_id: str | None,
     record_to: Path | None,
     mcp: McpWiring,
+    sandboxes: Sandboxes,
 ) -> tuple["ConfigPlanner", Callable[[], Awaitable[None]]]:
     """A planner over `config`, and what closes the model clients it makes."""
     models = ModelClients(installation_id, record_to)
     toolset = Toolset(_shell(), mcp)
-    planner = ConfigPlanner(config, skills, models, toolset, _sandbox_chooser(config))
+    planner = ConfigPlanner(config, skills, models, toolset, sandboxes)
 
     async def close() -> None:
         await toolset.logins.close()
         await models.close()
 
     return planner, close
-
-
-def _sandbox_chooser(config: ConfigStore) -> "SandboxFor":
-    """Probed once per process; `none` is the operator's word that a container is the sandbox."""
-    probed = ProbedSandbox(config.environment.get("PATH") or "/usr/bin:/bin")
-    container = ContainerIsSandbox()
-    return lambda choice: container if choice == "none" else probed
 
 
 def _shell() -> str:
@@ -77,10 +70,6 @@ def _shell() -> str:
     return "/bin/sh"
 
 
-SandboxFor = Callable[[str], Sandbox]
-"""The sandbox for a configured backend choice; probed once per process."""
-
-
 class ConfigPlanner:
     """Plans threads from a `ConfigStore`."""
 
@@ -90,13 +79,13 @@ class ConfigPlanner:
         skills: SkillBook,
         models: ModelClients,
         toolset: Toolset,
-        sandbox_for: SandboxFor,
+        sandboxes: Sandboxes,
     ) -> None:
         self._config = config
         self._skills = skills
         self._models = models
         self._toolset = toolset
-        self._sandbox_for = sandbox_for
+        self._sandboxes = sandboxes
 
     def plan(self, overrides: Overrides, sealed: Settings | None) -> ThreadPlan:
         """The plan for a thread (see `Planner.plan`)."""
@@ -121,7 +110,7 @@ class ConfigPlanner:
             has_environment=overrides.has_environment,
         )
         make_env = self._environment_maker(config)
-        sandbox = self._sandbox_for(config.safety.sandbox_backend)
+        sandbox = self._sandboxes.of(config.safety.sandbox_backend)
         # Found out while the user still types: the first command need not wait for profiles.
         self._toolset.logins.find(make_env("", ""), sandbox, settings.sandbox)
         return ThreadPlan(

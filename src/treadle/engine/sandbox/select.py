@@ -4,7 +4,8 @@ Fails closed: without a backend, a policy that asks for a fence raises. Where a 
 the sandbox, the operator says so and commands start plainly, reported as `external`.
 """
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 
 from treadle.domain.policy import DangerFullAccess, ExternalSandbox, SandboxPolicy
 from treadle.engine.sandbox import bubblewrap, landlock, namespaces
@@ -39,10 +40,12 @@ class ContainerIsSandbox:
 class ProbedSandbox:
     """The best backend of this machine, probed once, at the first need."""
 
-    def __init__(self, search_path: str) -> None:
-        """Look for helper programs in `search_path` (the server's PATH)."""
+    def __init__(self, search_path: str, choice: str = "auto") -> None:
+        """Look for helper programs in `search_path` (the server's PATH); `choice` as in `probe`."""
         self._search_path = search_path
+        self._choice = choice
         self._chosen: Sandbox | None = None
+        self._probing = threading.Lock()
         self._plain = Unconfined()
 
     @property
@@ -65,30 +68,26 @@ class ProbedSandbox:
         return chosen.plan(argv, cwd=cwd, env=env, policy=policy, workspace_roots=workspace_roots)
 
     def _backend(self) -> Sandbox:
-        if self._chosen is None:
-            self._chosen = probe(self._search_path)
-        return self._chosen
+        with self._probing:  # commands of clients are planned in threads
+            if self._chosen is None:
+                self._chosen = probe(self._search_path, self._choice)
+            return self._chosen
 
 
-def probe(search_path: str) -> Sandbox:
-    """Try the backends, best first; an `Unconfined` that refuses policies when none works."""
+def probe(search_path: str, choice: str = "auto") -> Sandbox:
+    """Try the backends, best first; an `Unconfined` that refuses policies when none works.
+
+    Args:
+        search_path: where to look for helper programs.
+        choice: the one backend to try, or `auto` for all.
+    """
     reasons: list[str] = []
-    program = bubblewrap.find_program(search_path)
-    if program is None:
-        reasons.append("bubblewrap is not installed")
-    else:
-        reason = bubblewrap.why_not(program)
-        if reason is None:
-            return bubblewrap.Bubblewrap(program)
-        reasons.append(f"bubblewrap does not work ({reason})")
-    reason = namespaces.why_not()
-    if reason is None:
-        return namespaces.Namespaces()
-    reasons.append(f"user namespaces are not available ({reason})")
-    reason = landlock.why_not()
-    if reason is None:
-        return landlock.Landlock()
-    reasons.append(f"Landlock is not available ({reason})")
+    for name, attempt in _ATTEMPTS.items():
+        if choice in ("auto", name):
+            found = attempt(search_path)
+            if not isinstance(found, str):
+                return found
+            reasons.append(found)
     return Unconfined(
         SandboxReport(
             backend="none",
@@ -98,5 +97,30 @@ def probe(search_path: str) -> Sandbox:
         )
     )
 
+
+def _bubblewrap(search_path: str) -> Sandbox | str:
+    program = bubblewrap.find_program(search_path)
+    if program is None:
+        return "bubblewrap is not installed"
+    reason = bubblewrap.why_not(program)
+    return bubblewrap.Bubblewrap(program) if reason is None else f"bubblewrap fails ({reason})"
+
+
+def _namespaces(_search_path: str) -> Sandbox | str:
+    reason = namespaces.why_not()
+    return namespaces.Namespaces() if reason is None else f"no user namespaces ({reason})"
+
+
+def _landlock(_search_path: str) -> Sandbox | str:
+    reason = landlock.why_not()
+    return landlock.Landlock() if reason is None else f"no Landlock ({reason})"
+
+
+_ATTEMPTS: dict[str, Callable[[str], Sandbox | str]] = {
+    "bubblewrap": _bubblewrap,
+    "namespaces": _namespaces,
+    "landlock": _landlock,
+}
+"""Backends, best first, and what makes one or says why not."""
 
 __all__ = ["ContainerIsSandbox", "ProbedSandbox", "SandboxUnavailable", "probe"]

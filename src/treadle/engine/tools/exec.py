@@ -6,6 +6,7 @@ Owns arguments, time and output budgets, and the texts that the model reads (tho
 
 import asyncio
 import errno
+import logging
 import os
 import re
 import secrets
@@ -30,6 +31,12 @@ from treadle.engine.tools.tool import ToolCall, ToolContext, ToolOutput
 from treadle.engine.tools.tool_specs import EXEC_COMMAND, WRITE_STDIN
 from treadle.kit.processes import SpawnError
 
+logger = logging.getLogger(__name__)
+
+NO_SANDBOX = (
+    "commands cannot run here: the policy asks for a sandbox and there is none. Trying again does "
+    "not help; tell the user to run `treadle doctor`."
+)
 MAX_OUTPUT_TOKENS = 10_000
 _EXEC_YIELD_MS = (250, 30_000)
 _TYPE_YIELD_MS = (250, 30_000)
@@ -242,8 +249,9 @@ async def open_session(
         )
         return await sessions.open(launch, context.reporter, context.clock)
     except SandboxUnavailable as error:
-        reason = f"The sandbox is not available: {error}"
-        return _not_started(item, reason, go, context)
+        # Why is for the user, who was told in a warning: a model would only try to get around it.
+        logger.warning("command %s not started: %s", call.call_id, error)
+        return _not_started(item, NO_SANDBOX, go, context)
     except SpawnError as error:
         reason = f"Failed to create unified exec process: {_system_reason(error)}"
         return _not_started(item, reason, go, context)
