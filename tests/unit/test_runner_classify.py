@@ -30,6 +30,7 @@ CASES: list[tuple[Origin, str, Any, str]] = [
      "provider-invalid-tool-call"),
     (T, "ran out of room", "contextWindowExceeded", "provider-context-exceeded"),
     (T, "budget", "sessionBudgetExceeded", "budget-exhausted"),
+    (T, "Stopped: budget-exhausted: modelCalls 4 of 4", "usageLimitExceeded", "budget-exhausted"),
     (T, "cut", info("responseStreamDisconnected"), "provider-stream-disconnected"),
     (R, "stream disconnected before completion", None, "provider-stream-disconnected"),
     (R, "unexpected status 503 Service Unavailable", None, "provider-stream-disconnected"),

@@ -59,6 +59,16 @@ class _ThreadStore:
             raise ValueFault(key, "missing field `endpoint`")
 
 
+_BUDGET = Table(
+    "BudgetToml",
+    {
+        "tokens": _U64,
+        "model_calls": _U64,
+        "tool_calls": _U64,
+        "wall_clock_seconds": _U64,
+        "children": _U64,
+    },
+)
 _STORE = Table(
     "ThreadStoreToml",
     {"type": OneOf(("local", "in_memory", "remote")), "id": _TEXT, "endpoint": _TEXT},
@@ -300,6 +310,7 @@ OTHER_KEYS: dict[str, Shape] = {
     "audio": _ANY,
     "auto_review": MapOf(_ANY),
     "background_terminal_max_timeout": _U64,
+    "budget": _BUDGET,
     "chatgpt_base_url": _TEXT,
     "check_for_update_on_startup": _FLAG,
     "cli_auth_credentials_store": OneOf(("file", "keyring", "auto", "ephemeral")),
@@ -379,12 +390,13 @@ OTHER_KEYS: dict[str, Shape] = {
     ),
     "windows": _ANY,
 }
-"""The other members of a read; `sandbox_backend` and `web_limits` are Treadle's own."""
+"""The other members of a read; `budget`, `sandbox_backend` and `web_limits` are Treadle's own."""
 
 ROOT = Table("ConfigToml", {**STABLE_KEYS, **OTHER_KEYS})
 
 PROJECT_MAY_NOT_SET = frozenset(
     {
+        "budget",
         "openai_base_url",
         "chatgpt_base_url",
         "apps_mcp_product_sku",
@@ -399,4 +411,4 @@ PROJECT_MAY_NOT_SET = frozenset(
         "projects",
     }
 )
-"""Keys that decide where credentials and data go: a repository must not choose them."""
+"""Keys that decide where credentials, data and money go: a repository must not choose them."""

@@ -14,6 +14,7 @@ import msgspec
 from treadle.config.errors import ConfigProblem
 from treadle.config.layers import Stack, section
 from treadle.config.providers import ProviderConfig
+from treadle.domain.budgets import Budget
 from treadle.domain.policy import (
     ApprovalPolicy,
     SandboxMode,
@@ -143,6 +144,7 @@ class Config:
     terminal_max_wait_ms: int
     forced_login_method: Literal["chatgpt", "api"] | None
     agents: AgentSettings
+    budget: Budget
     table: Mapping[str, Any] = field(repr=False)
     """The merged table, for parts with settings of their own (MCP servers, hooks, skills)."""
     stack: Stack = field(repr=False)
@@ -280,6 +282,12 @@ def read_agents(table: Mapping[str, Any]) -> AgentSettings:
         max_threads=_count(threads, DEFAULT_AGENT_THREADS),
         max_depth=_count(values.get("max_depth"), DEFAULT_AGENT_DEPTH),
     )
+
+
+def read_budget(table: Mapping[str, Any]) -> Budget:
+    """What a thread may spend."""
+    values = section(table, "budget")
+    return Budget(**{name: values.get(name) for name in Budget.__struct_fields__})
 
 
 def _count(value: Any, default: int) -> int:

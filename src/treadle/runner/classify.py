@@ -90,6 +90,11 @@ _TABLE: tuple[Rule, ...] = (
     ),
     (lambda e: e.origin is Origin.RESUME, FailureKind.THREAD_RESUME_FAILED),
     (
+        # What Treadle's own app-server says in a turn's details.
+        lambda e: e.info == "sessionBudgetExceeded" or str(FailureKind.BUDGET_EXHAUSTED) in e.text,
+        FailureKind.BUDGET_EXHAUSTED,
+    ),
+    (
         lambda e: e.status in {401, 403} or e.info == "unauthorized",
         FailureKind.PROVIDER_AUTH_FAILED,
     ),
@@ -110,7 +115,6 @@ _TABLE: tuple[Rule, ...] = (
         lambda e: e.info == "contextWindowExceeded" or "context_length_exceeded" in e.text,
         FailureKind.PROVIDER_CONTEXT_EXCEEDED,
     ),
-    (lambda e: e.info == "sessionBudgetExceeded", FailureKind.BUDGET_EXHAUSTED),
     (_is_cut, FailureKind.PROVIDER_STREAM_DISCONNECTED),
     (lambda e: e.status is not None, FailureKind.PROVIDER_HTTP_ERROR),
     (

@@ -30,6 +30,8 @@ async def start(context: Context, params: proto.ThreadStartParams) -> proto.Thre
             raw_items=params.experimental_raw_events,
         )
     )
+    if params.budget is not None:
+        context.services.life.budgets.set(opened.thread.thread_id, params.budget)
     context.services.subscriptions.subscribe(context.session, opened.thread.thread_id)
     context.afterwards(lambda: threads.announce_start(opened.thread))
     return proto.ThreadSession(**session_facts(opened))
@@ -69,6 +71,7 @@ async def _open(context: Context, params: proto.ThreadResumeParams) -> Opened:
     else:
         check_id(params.thread_id, "session")
         thread_id = params.thread_id
+    await context.services.life.budgets.bring_payers(thread_id, client)
     return await threads.resume(thread_id, overrides, client)
 
 

@@ -137,6 +137,7 @@ class ConfigPlanner:
             unload_delay_seconds=float(config.store.unload_delay_seconds),
             config=dict(overrides.config),
             agents=_agent_limits(config),
+            budget=config.budget,
         )
 
     def _environment_maker(self, config: Config) -> Callable[[str, str], dict[str, str]]:

@@ -79,6 +79,7 @@ class TurnLife:
         self._on_status = on_status
         self._reopened = reopened
         self._parked = False
+        self._given_up: ModelError | None = None
         self._task: asyncio.Task[Any] | None = None
 
     def park(self) -> None:
@@ -86,6 +87,12 @@ class TurnLife:
         self._parked = True
         self._report.fall_silent()
         if self._task is not None:
+            self._task.cancel()
+
+    def give_up(self, error: ModelError) -> None:
+        """End the turn as failed, from outside; without effect on one that was interrupted."""
+        if self._task is not None and not self._state.interrupted:
+            self._given_up = error
             self._task.cancel()
 
     def interrupt(self) -> None:
@@ -104,14 +111,13 @@ class TurnLife:
             # An ending is never cut in half: a cancel that comes now is late and changes nothing.
             await finish(self._end("completed"), CLEANUP_SECONDS, "end of turn")
         except asyncio.CancelledError:
-            await finish(self._interrupted(), CLEANUP_SECONDS, "interrupted turn")
+            if self._given_up is not None and not self._state.interrupted:
+                failure = _failure(self._given_up)
+                await finish(self._failed(failure), CLEANUP_SECONDS, "turn given up")
+            else:
+                await finish(self._interrupted(), CLEANUP_SECONDS, "interrupted turn")
         except ModelError as error:
-            failure = TurnError(
-                message=error.message,
-                codex_error_info=error.info,
-                additional_details=error.details,
-            )
-            await finish(self._failed(failure), CLEANUP_SECONDS, "failed turn")
+            await finish(self._failed(_failure(error)), CLEANUP_SECONDS, "failed turn")
         except Exception as error:
             logger.exception("turn %s broke", self._state.turn_id)
             failure = TurnError(message=_public(error), codex_error_info="other")
@@ -207,6 +213,12 @@ class TurnLife:
                 ),
             )
         )
+
+
+def _failure(error: ModelError) -> TurnError:
+    return TurnError(
+        message=error.message, codex_error_info=error.info, additional_details=error.details
+    )
 
 
 async def _told_already() -> None:

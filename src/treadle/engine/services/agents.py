@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+from collections import Counter
 
 import msgspec
 
@@ -27,11 +28,11 @@ from treadle.domain.agents import (
 )
 from treadle.domain.events import AgentJoined, StatusChanged, ThreadEvent, TurnFinished
 from treadle.domain.items import UserInput
-from treadle.domain.records import ModelItem, ThreadCreated, ThreadRecord
+from treadle.domain.records import ModelItem, ThreadRecord
 from treadle.domain.threads import NotLoaded
 from treadle.engine.agent import prompt
-from treadle.engine.agent.ports import Tools
 from treadle.engine.agent.turn_state import Steer, TurnOver
+from treadle.engine.services.budgets import Budgets
 from treadle.engine.services.errors import (
     InputTooLarge,
     PlanRejected,
@@ -59,22 +60,25 @@ _DECIDED = ("model", "model_reasoning_effort", "approval_policy", "sandbox_mode"
 class AgentHost:
     """Runs the sub-agents of all threads."""
 
-    def __init__(self, threads: Threads, turns: Turns) -> None:
-        """Offer the agent tools to the threads that may spawn, and listen for ends of turns."""
+    def __init__(self, threads: Threads, turns: Turns, budgets: Budgets) -> None:
+        """Listen for ends of turns; what agents are made is counted by `budgets`."""
         self._threads = threads
+        self._budgets = budgets
         self._turns = turns
         self._states: dict[str, AgentState] = {}
         """By loaded child: what its last turn came to."""
         self._waiters: set[asyncio.Event] = set()
         self._names = itertools.cycle(NAMES)
-        threads.add_tools = self._tools_for
+        self._spawning: Counter[str] = Counter()
+        """By topmost thread: agents that are being made."""
         threads.feed.listen(self)
 
-    def _tools_for(self, created: ThreadCreated, plan: ThreadPlan, tools: Tools) -> Tools:
+    def equip(self, thread: LoadedThread, plan: ThreadPlan) -> None:
+        """Offer the agent tools to a thread just loaded, if it may spawn."""
         limits = plan.agents
-        if limits is None or depth_of(created) >= limits.max_depth:
-            return tools
-        return AgentTools(tools, AgentsOf(self, created.thread_id))
+        if limits is not None and depth_of(thread.created) < limits.max_depth:
+            agent = thread.agent
+            agent.tools = AgentTools(agent.tools, AgentsOf(self, thread.thread_id))
 
     def thread(self, thread_id: str) -> LoadedThread | None:
         """A thread in memory."""
@@ -88,16 +92,18 @@ class AgentHost:
         self._check_room(parent)
         if self._turns.draining:
             raise AgentRefused("the server is about to end and starts no new work")
-        nickname = next(self._names)
-        plan = self._plan(parent, order)
+        root_id = self._root(parent).thread_id
+        self._spawning[root_id] += 1
         try:
-            child = await self._begin(parent, plan, nickname, fork=order.fork_context)
+            child = await self._make(parent, order)
         except (StoreError, StartFailed) as error:
             raise AgentRefused(str(error)) from error
+        finally:
+            self._spawning[root_id] -= 1
         settings = child.agent.settings
         return Spawned(
             agent_id=child.thread_id,
-            nickname=nickname,
+            nickname=child.created.agent_nickname or "",
             model=settings.model,
             effort=settings.effort,
         )
@@ -118,10 +124,12 @@ class AgentHost:
             plan.settings = msgspec.structs.replace(plan.settings, effort=order.effort)
         return plan
 
-    async def _begin(
-        self, parent: LoadedThread, plan: ThreadPlan, nickname: str, *, fork: bool
-    ) -> LoadedThread:
-        threads, agent = self._threads, parent.agent
+    async def _make(self, parent: LoadedThread, order: SpawnOrder) -> LoadedThread:
+        threads, agent, fork = self._threads, parent.agent, order.fork_context
+        plan, nickname = self._plan(parent, order), next(self._names)
+        reached = await self._budgets.child(parent)
+        if reached is not None:
+            raise AgentRefused(reached.text)
         child = await threads.begin(
             plan,
             Client(agent.originator, agent.user_agent),
@@ -151,7 +159,9 @@ class AgentHost:
 
     def _check_room(self, parent: LoadedThread) -> None:
         limits = self._threads.plan_of(parent.thread_id).agents
-        if limits is None or self._count_open(self._root(parent)) >= limits.max_threads:
+        root = self._root(parent)
+        open_now = self._count_open(root) + self._spawning[root.thread_id]
+        if limits is None or open_now >= limits.max_threads:
             raise AgentRefused(
                 "agent thread limit reached: close an agent that is no longer needed"
             )

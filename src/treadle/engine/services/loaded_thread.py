@@ -8,12 +8,13 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from treadle.domain.agents import OpenAgents
 from treadle.domain.approvals import APPROVAL_LINE, ApprovalFold
+from treadle.domain.budgets import BUDGET_LINE, Budget, BudgetFold
 from treadle.domain.goals import GOAL_LINE, Goal, latest_goal
 from treadle.domain.ids import ThreadId
 from treadle.domain.inbox import INBOX_LINE, Inbox, InboxFold
@@ -36,6 +37,7 @@ from treadle.domain.threads import (
 )
 from treadle.engine.agent.agent_thread import AgentThread
 from treadle.engine.agent.turn_state import TurnState
+from treadle.engine.model.model_client import ModelError
 from treadle.engine.store.thread_store import (
     StoreError,
     ThreadInfo,
@@ -63,6 +65,8 @@ class RunningTurn:
     """Call it after input has joined the state: the answer in flight is cut short."""
     park: Callable[[], None]
     """Leave the turn as its log has it, to be gone on with by another process."""
+    give_up: Callable[[ModelError], None]
+    """End the turn as failed."""
     kind: TurnKind = "regular"
     tools: ToolContext | None = None
     """What commands use that join the turn."""
@@ -82,6 +86,9 @@ class ThreadLog:
         self.approvals = ApprovalFold()
         self.agents = OpenAgents()
         """Which sub-agents the thread has open."""
+        self.budget = BudgetFold()
+        """Limits that clients set, and what was spent."""
+        self._held: list[ThreadRecord] = []
         self._patch: ThreadPatch | None = None
 
     @property
@@ -91,7 +98,8 @@ class ThreadLog:
 
     def append(self, records: list[ThreadRecord]) -> None:
         """Take records in order (see `ThreadWriter.append`)."""
-        self._writer.append(records)
+        held, self._held = self._held, []
+        self._writer.append([*records, *held])
         for record in records:
             self._observe(record)
 
@@ -103,13 +111,19 @@ class ThreadLog:
     def recall(self, records: list[ThreadRecord]) -> None:
         """Begin with what a stored log says of inbox, approvals, sub-agents and goal."""
         self._inbox, self.approvals = InboxFold(), ApprovalFold()
-        self.agents = OpenAgents(records)
+        self.agents, self.budget = OpenAgents(records), BudgetFold()
         kept = {record.type for record in records if type(record) is Foreign}
-        if INBOX_LINE in kept or APPROVAL_LINE in kept:
+        if kept & {INBOX_LINE, APPROVAL_LINE, BUDGET_LINE}:
             for record in records:
                 self._inbox.add(record)
                 self.approvals.add(record)
+                self.budget.add(record)
         self.goal = latest_goal(records)
+
+    def hold(self, record: ThreadRecord) -> None:
+        """Take a record that counts from now on and is stored behind the thread's first ones."""
+        self._held.append(record)
+        self._observe(record)
 
     async def change(self, patch: ThreadPatch) -> None:
         """Change metadata: at once where the thread is stored, else with its first record."""
@@ -127,6 +141,7 @@ class ThreadLog:
         self._inbox.add(record)
         self.approvals.add(record)
         self.agents.add(record)
+        self.budget.add(record)
         if isinstance(record, ModelItem):
             if self.on_model_item is not None:
                 self.on_model_item(record)
@@ -198,6 +213,7 @@ class LoadedThread:
         self.running: RunningTurn | None = None
         self.scope = TaskScope(f"thread {agent.thread_id}")
         self.closing = False
+        self.configured_budget = Budget()
         self.elicitations = 0
         """Questions that a client puts to its user by itself while the thread waits."""
         self._failed = False
@@ -214,6 +230,11 @@ class LoadedThread:
         if self.running is not None or self._flags:
             return Active(active_flags=self._flags)
         return SystemError() if self._failed else Idle()
+
+    @property
+    def limits(self) -> Budget:
+        """What the thread and its sub-agents may spend."""
+        return self.log.budget.limits(self.configured_budget)
 
     def waiting_on(self, flags: tuple[ActiveFlag, ...]) -> bool:
         """A turn, or a tool that a client called, waits for these; whether it is news."""
@@ -242,6 +263,15 @@ class LoadedThread:
             loaded=self,
         )
 
+    @property
+    def extra(self) -> dict[str, Any] | None:
+        """Treadle's own data on a thread: its budget, where it has one."""
+        limits = self.limits
+        if limits.unlimited:
+            return None
+        spent = msgspec.to_builtins(self.log.budget.spent)
+        return {"budget": {"limits": msgspec.to_builtins(limits), "spent": spent}}
+
 
 def summarise(
     info: ThreadInfo,
@@ -260,6 +290,7 @@ def summarise(
         id=info.thread_id,
         session_id=session_id or created.session_id or info.thread_id,
         environments=_environments(settings.cwd, settings.workspace_roots) if settings else None,
+        extra=loaded.extra if loaded else None,
         forked_from_id=created.forked_from_id,
         parent_thread_id=created.parent_thread_id,
         preview=info.preview,

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from treadle.domain.budgets import NO_LIMITS, Budget
 from treadle.domain.policy import ApprovalPolicy, SandboxMode, Settings
 from treadle.domain.skills import Skill
 from treadle.engine.agent.agent_thread import ModelTraits
@@ -81,6 +82,8 @@ class ThreadPlan:
     """The configuration that the client gave along, for threads spawned from this one."""
     agents: AgentLimits | None = None
     """None where the agent tools are not offered."""
+    budget: Budget = NO_LIMITS
+    """What the thread may spend unless its client says otherwise."""
     warnings: tuple[str, ...] = ()
 
 

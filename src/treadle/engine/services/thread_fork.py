@@ -10,6 +10,7 @@ from typing import Any, cast
 from treadle.domain import history
 from treadle.domain.agents import AGENT_LINE
 from treadle.domain.approvals import APPROVAL_LINE
+from treadle.domain.budgets import BUDGET_LINE
 from treadle.domain.goals import GOAL_LINE
 from treadle.domain.inbox import INBOX_LINE
 from treadle.domain.records import (
@@ -27,7 +28,9 @@ from treadle.engine.services.thread_restore import mend, restore
 from treadle.engine.services.threads import Client, Opened, Threads
 from treadle.engine.store.thread_store import ThreadInfo, ThreadPatch
 
-_NOT_COPIED = frozenset((AGENT_LINE, APPROVAL_LINE, GOAL_LINE, INBOX_LINE, "session_meta"))
+_NOT_COPIED = frozenset(
+    (AGENT_LINE, APPROVAL_LINE, BUDGET_LINE, GOAL_LINE, INBOX_LINE, "session_meta")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from treadle.engine.services.agents import AgentHost
+from treadle.engine.services.budgets import Budgets
 from treadle.engine.services.thread_family import Families
 from treadle.engine.services.thread_fork import Forks
 from treadle.engine.services.thread_goals import Goals
@@ -20,6 +21,7 @@ class ThreadLife:
     """The services that act on threads of one engine."""
 
     agents: AgentHost
+    budgets: Budgets
     families: Families
     forks: Forks
     goals: Goals
@@ -32,8 +34,13 @@ class ThreadLife:
 
 def make_thread_life(threads: Threads, turns: Turns) -> ThreadLife:
     """All services over these threads; some listen to the engine's feed from now on."""
+    budgets = Budgets(threads)
+    agents = AgentHost(threads, turns, budgets)
+    # In this order, so that calls of the agent tools are counted as well.
+    threads.equip += [agents.equip, budgets.equip]
     return ThreadLife(
-        agents=AgentHost(threads, turns),
+        agents=agents,
+        budgets=budgets,
         families=Families(threads),
         forks=Forks(threads),
         goals=Goals(threads),

@@ -1,27 +1,17 @@
 """Puts a thread together in memory from its first record, its plan and its log."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from treadle.domain.agents import depth_of
 from treadle.domain.records import ThreadCreated
 from treadle.engine.agent import prompt
 from treadle.engine.agent.agent_thread import AgentThread
-from treadle.engine.agent.ports import Tools
 from treadle.engine.services.client_tools import with_client_tools
 from treadle.engine.services.feed import Feed
 from treadle.engine.services.loaded_thread import LoadedThread, ThreadLog
 from treadle.engine.services.planning import ThreadPlan
 from treadle.kit.clock import Clock
-
-AddTools = Callable[[ThreadCreated, ThreadPlan, Tools], Tools]
-"""Adds the tools that depend on who the thread is to those of its plan."""
-
-
-def no_more_tools(_created: ThreadCreated, _plan: ThreadPlan, tools: Tools) -> Tools:
-    """For threads that get the tools of their plan alone."""
-    return tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +20,6 @@ class LoadingParts:
 
     feed: Feed
     clock: Clock
-    add_tools: AddTools
     originator: str
     user_agent: str
 
@@ -52,7 +41,6 @@ def load_thread(
         parts: what all threads of the engine share, and who loads this one.
         ephemeral: whether it is forgotten when it leaves memory.
     """
-    tools = parts.add_tools(created, plan, with_client_tools(plan.tools, created.dynamic_tools))
     agent = AgentThread(
         thread_id=created.thread_id,
         session_id=created.session_id,
@@ -70,7 +58,7 @@ def load_thread(
         log=log,
         announcer=parts.feed,
         model=plan.model,
-        tools=tools,
+        tools=with_client_tools(plan.tools, created.dynamic_tools),
         sandbox=plan.sandbox,
         env=plan.make_env(created.session_id, created.thread_id),
         clock=parts.clock,

@@ -37,12 +37,7 @@ from treadle.engine.services.feed import Feed
 from treadle.engine.services.git_info import read_git_info
 from treadle.engine.services.loaded_thread import LoadedThread, ThreadLog, summarise
 from treadle.engine.services.planning import Overrides, Planner, ThreadPlan
-from treadle.engine.services.thread_loading import (
-    AddTools,
-    LoadingParts,
-    load_thread,
-    no_more_tools,
-)
+from treadle.engine.services.thread_loading import LoadingParts, load_thread
 from treadle.engine.services.thread_opening import Client, NewThread, Opened
 from treadle.engine.services.thread_restore import mend, raw_item, restore
 from treadle.engine.services.thread_servers import open_servers, require_servers
@@ -98,7 +93,8 @@ class Threads:
         """Goes on with a turn that the log of a thread just loaded leaves waiting for answers."""
         self.parks: Callable[[LoadedThread], bool] = lambda _thread: False
         """Whether a running turn can be left to a later process as it is."""
-        self.add_tools: AddTools = no_more_tools
+        self.equip: list[Callable[[LoadedThread, ThreadPlan], None]] = []
+        """Adds what a thread just loaded gets besides its plan; called in order."""
 
     # ------------------------------------------------------------------ opening
 
@@ -255,10 +251,10 @@ class Threads:
         *,
         ephemeral: bool,
     ) -> LoadedThread:
-        parts = LoadingParts(
-            self.feed, self.clock, self.add_tools, client.originator, client.user_agent
-        )
+        parts = LoadingParts(self.feed, self.clock, client.originator, client.user_agent)
         thread = load_thread(created, plan, log, parts, ephemeral=ephemeral)
+        for equip in self.equip:
+            equip(thread, plan)
         self._loaded[created.thread_id] = thread
         self._plans[created.thread_id] = plan
         if created.parent_thread_id is not None:
@@ -385,18 +381,19 @@ class Threads:
     # ------------------------------------------------------------------ closing
 
     def unwatched(self, thread_id: str) -> None:
-        """The last watcher left: close the thread once it is idle (after its grace period)."""
+        """The last watcher left: close the thread once it is idle (after its grace period).
+
+        Sub-agents stay as long as their parent, and it as long as one of them works or is watched.
+        """
         thread = self._loaded.get(thread_id)
-        if thread is not None and not self._works(thread):
-            self._scope.start(self._unload_later(thread), f"unload {thread_id}")
+        while thread is not None:
+            if not self._works(thread) and not self._kept(thread):
+                self._scope.start(self._unload_later(thread), f"unload {thread.thread_id}")
+            thread = self._loaded.get(thread.created.parent_thread_id or "")
 
     def turn_ended(self, thread: LoadedThread) -> None:
-        """A turn is over: a thread that nobody watches is closed now, and maybe its parent."""
-        above: LoadedThread | None = thread
-        while above is not None:
-            if not self._kept(above):
-                self.unwatched(above.thread_id)
-            above = self._loaded.get(above.created.parent_thread_id or "")
+        """A turn is over: a thread that nobody watches is closed now."""
+        self.unwatched(thread.thread_id)
 
     def _works(self, thread: LoadedThread) -> bool:
         """Whether a turn runs in the thread or in one of its sub-agents."""
@@ -404,8 +401,12 @@ class Threads:
         return thread.running is not None or any(self._works(child) for child in below)
 
     def _kept(self, thread: LoadedThread) -> bool:
-        """Whether a thread stays in memory: a sub-agent does as long as its parent."""
-        return self.watched(thread.thread_id) or thread.created.parent_thread_id in self._loaded
+        return self._seen(thread) or thread.created.parent_thread_id in self._loaded
+
+    def _seen(self, thread: LoadedThread) -> bool:
+        """Whether somebody watches the thread or one of its sub-agents."""
+        below = self.children(thread.thread_id)
+        return self.watched(thread.thread_id) or any(self._seen(child) for child in below)
 
     async def _unload_later(self, thread: LoadedThread) -> None:
         if thread.unload_delay_seconds > 0:

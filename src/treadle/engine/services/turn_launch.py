@@ -118,7 +118,11 @@ class TurnLauncher:
             reopened=waiting is not None,
         )
         running = RunningTurn(
-            state, life.interrupt, getattr(work, "cut_short", _nothing), life.park
+            state,
+            life.interrupt,
+            getattr(work, "cut_short", _nothing),
+            life.park,
+            life.give_up,
         )
         running.kind, running.tools = kind, tools
         thread.running = running

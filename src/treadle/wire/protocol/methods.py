@@ -40,6 +40,7 @@ _OFFERED = (
         params=threads.ThreadStartParams,
         result=threads.ThreadSession,
         experimental_fields=(
+            ("budget", "budget"),
             ("dynamic_tools", "dynamicTools"),
             ("experimental_raw_events", "experimentalRawEvents"),
             ("environments", "environments"),
@@ -271,6 +272,7 @@ _OFFERED = (
         result=turns.TurnStartResult,
         lane=_THREAD,
         experimental_fields=(
+            ("budget", "budget"),
             ("collaboration_mode", "collaborationMode"),
             ("environments", "environments"),
             ("permissions", "permissions"),

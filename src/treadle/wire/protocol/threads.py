@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from msgspec import UNSET, UnsetType
 
+from treadle.domain.budgets import BudgetChange
 from treadle.domain.items import Shape
 from treadle.domain.policy import ApprovalPolicy, SandboxMode, SandboxPolicy
 from treadle.domain.threads import ThreadSummary
@@ -58,6 +59,7 @@ class ThreadStartParams(ThreadOverrides, kw_only=True):
     project_id: str | None = None
     experimental_raw_events: bool = False
     mock_experimental_field: str | None = None
+    budget: BudgetChange | None = None
 
 
 class InitialTurnsPage(Shape, kw_only=True):

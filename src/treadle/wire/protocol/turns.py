@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from treadle.domain.budgets import BudgetChange
 from treadle.domain.items import Shape, UserInput
 from treadle.domain.policy import ApprovalPolicy, SandboxPolicy
 from treadle.domain.turns import Turn
@@ -30,6 +31,7 @@ class TurnStartParams(Shape, kw_only=True):
     turn_trigger: str | None = None
     additional_context: dict[str, Any] | None = None
     responsesapi_client_metadata: dict[str, Any] | None = None
+    budget: BudgetChange | None = None
 
 
 class TurnStartResult(Shape, kw_only=True):
