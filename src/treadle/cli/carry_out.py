@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
+from treadle.cli.exit_codes import FAILED, NOT_RUN, STOPPED, TRANSIENT, code_of_run
 from treadle.cli.progress import Progress, complain
-from treadle.cli.runner import EXIT_CODES, NOT_RUN
 from treadle.cli.signals import StopSignals
 from treadle.kit.processes import ChildProcess, spawn
 from treadle.kit.tasks import TaskScope
@@ -39,6 +39,7 @@ class Task:
     env: Mapping[str, str]
     model: str | None = None
     timeout_ms: int = 600_000
+    approval: str = "never"
 
 
 class CarriedOut:
@@ -67,7 +68,8 @@ class CarriedOut:
             run_id, command_id = await self._create()
         except (ManagerError, ManagerUnreachable) as error:
             complain(str(error))
-            return 1
+            return _no_manager(error)
+        self._progress = Progress(run_id)
         self._progress.line("·", f"run {run_id}", "dim")
         runner = await self._start_runner(run_id, command_id)
         scope = TaskScope("run")
@@ -83,12 +85,12 @@ class CarriedOut:
                 )
                 if quitting.done():
                     complain(f"quit; run {run_id} is left as it is")
-                    return 130
+                    return STOPPED
             await asyncio.wait({errors}, timeout=1)
             return await self._result(run_id, command_id)
         except (ManagerError, ManagerUnreachable) as error:
             complain(str(error))
-            return 1
+            return _no_manager(error)
         finally:
             await runner.stop()
             await scope.close()
@@ -101,7 +103,7 @@ class CarriedOut:
                 "backendProfile": task.profile,
                 "executionPolicy": {
                     "sandbox": task.sandbox,
-                    "approval": "never",
+                    "approval": task.approval,
                     "timeoutMs": task.timeout_ms,
                 },
             }
@@ -145,7 +147,7 @@ class CarriedOut:
     async def _result(self, run_id: str, command_id: str) -> int:
         envelope = await self._client.result(run_id, command_id)
         self._show_result(envelope)
-        code = EXIT_CODES.get(envelope.terminal_status or "", NOT_RUN)
+        code = code_of_run(envelope.terminal_status, envelope.failure_kind)
         if code == NOT_RUN:
             complain(f"no runner finished run {run_id}; it waits at {self._url} for another one")
         return code
@@ -170,6 +172,10 @@ def show_summary(envelope: ResultEnvelope) -> None:
         lines.append(("tokens", str(envelope.usage.get("totalTokens", 0))))
     print()
     print("\n".join(f"{name:9}{value}" for name, value in lines), flush=True)
+
+
+def _no_manager(error: Exception) -> int:
+    return TRANSIENT if isinstance(error, ManagerUnreachable) else FAILED
 
 
 async def _copy_errors(runner: ChildProcess) -> None:

@@ -5,8 +5,8 @@ import json
 import sys
 from pathlib import Path
 
+from treadle.cli.exit_codes import DIFFERS
 from treadle.cli.manager import DATABASE_HELP, default_data
-from treadle.cli.runs import DIFFERS
 from treadle.cli.wiring.loop import run_loop
 
 UNUSABLE = 1

@@ -15,31 +15,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from treadle.cli.config_flags import open_config
-from treadle.cli.exec_options import Misused, parse, thread_overrides
+from treadle.cli.exec_options import Misused, build_parser, parse, thread_overrides
 from treadle.cli.exec_prompt import check_source, images, read_prompt, read_schema
+from treadle.cli.exit_codes import CLASS_CODES, FAILED, MISUSED, STOPPED
 from treadle.cli.progress import complain
 from treadle.cli.signals import StopSignals
 from treadle.cli.wiring.loop import run_loop
 from treadle.config.environment import DEFAULT_ORIGINATOR_VARIABLE
 from treadle.config.errors import ConfigError
 from treadle.config.store import ConfigStore
-from treadle.domain.failures import FailureClass
 from treadle.kit.tasks import TaskScope
 
 if TYPE_CHECKING:
     from treadle.cli.exec_report import LastMessage
     from treadle.cli.exec_turn import Ending
 
-FAILED = 1
-"""The service failed, or the turn could not begin."""
-MISUSED = 2
-INTERRUPTED = 130
-
 API_KEY_VARIABLE = "CODEX_API_KEY"
 """Holds a key for this command alone; the TypeScript package of Codex passes its own that way."""
 
-STOP_CODES = {"deadline": 4, "idle": 5, "signal": INTERRUPTED}
-CLASS_CODES = {FailureClass.SERVICE: FAILED, FailureClass.USER: 3, FailureClass.TRANSIENT: 6}
+STOP_CODES = {"deadline": 4, "idle": 5, "signal": STOPPED}
+
+__all__ = ["build_parser", "run"]
 
 T = TypeVar("T")
 
@@ -77,7 +73,7 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         # Whoever read the answer has left; nothing more can be said on standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return INTERRUPTED
+        return STOPPED
 
 
 def _is_trusted(config: ConfigStore, options: argparse.Namespace, cwd: Path) -> bool:
@@ -120,7 +116,7 @@ async def _exec(
         complain(f"{_stop_reason('deadline', options)}; no turn had begun")
         return STOP_CODES["deadline"]
     except _Stopped:
-        return INTERRUPTED
+        return STOPPED
     kept = last is None or last.ended()
     code = _exit_code(ending.turn, ending.stopped_by)
     return code if kept else code or FAILED
@@ -232,7 +228,7 @@ def _exit_code(turn: dict[str, Any], stopped_by: str | None) -> int:
     if stopped_by is not None:
         return STOP_CODES[stopped_by]
     if turn["status"] == "interrupted":
-        return INTERRUPTED
+        return STOPPED
     from treadle.runner.classify import Origin, classify
 
     failure = classify(Origin.TERMINAL, turn.get("error"))

@@ -14,11 +14,13 @@ COMMANDS = {
     "run": ("treadle.cli.run", "carry out a task through a manager and a runner"),
     "manager": ("treadle.cli.manager", "serve the control plane's HTTP API"),
     "runner": ("treadle.cli.runner", "claim runs and drive app-servers"),
-    "runs": ("treadle.cli.runs", "list, show, follow, stop and verify runs"),
+    "runs": ("treadle.cli.runs", "list, show, follow, answer, stop and verify runs"),
+    "runners": ("treadle.cli.runners", "list runners, drain one"),
     "db": ("treadle.cli.db", "migrate or verify a manager's database"),
     "thread-store": ("treadle.cli.thread_store", "keep threads for app-servers on any machine"),
     "demo": ("treadle.cli.demo", "show the whole path on a sample project, offline"),
     "doctor": ("treadle.cli.doctor", "say what works on this machine, and what does not"),
+    "completion": ("treadle.cli.completion", "complete commands and options in a shell"),
 }
 
 

@@ -26,8 +26,11 @@ _QUIET_PHASES = {
 class Progress:
     """Prints the events of one run."""
 
-    def __init__(self) -> None:
+    def __init__(self, run_id: str = "RUN") -> None:
+        """Print to standard output; `run_id` is named where something can be done."""
         from rich.console import Console
+
+        self._run_id = run_id
 
         self._console = Console(highlight=False, soft_wrap=True)
         self._shown: dict[str, int] = {}
@@ -58,12 +61,23 @@ class Progress:
         phase = str(payload.get("phase", ""))
         if phase in _QUIET_PHASES:
             return
+        if phase == "server-request-opened":
+            self._question(payload)
+            return
         told = {
             "run-claimed": f"run claimed by {payload.get('runnerId', 'a runner')}",
             "codex-app-server-starting": "agent starting",
             "turn/completed": f"turn {payload.get('status') or 'over'}",
+            "server-request-settled": _settled(payload),
+            "interrupt-escalated": f"the agent ignores the interrupt: {payload.get('signal')}",
         }.get(phase, phase)
         self.line("·", told, "dim")
+
+    def _question(self, payload: dict[str, Any]) -> None:
+        request = payload.get("requestId")
+        self.line("?", f"{payload.get('kind')} {request}: {payload.get('summary')}", "yellow")
+        decisions = "|".join(map(str, payload.get("decisions") or []))
+        self.line("?", f"  treadle runs answer {self._run_id} {request} {decisions}", "yellow")
 
     def _tool(self, payload: dict[str, Any]) -> None:
         summary: dict[str, Any] = payload.get("summary") or {}
@@ -91,6 +105,11 @@ class Progress:
         text = payload.get("message") or ""
         retry = " (will be tried again)" if payload.get("willRetry") else ""
         self.line("!", f"{kind}{retry}: {text}", "red")
+
+
+def _settled(payload: dict[str, Any]) -> str:
+    what = payload.get("summary") or payload.get("method")
+    return f"{what}: {payload.get('decision')} (by {payload.get('by')})"
 
 
 def complain(text: str) -> None:

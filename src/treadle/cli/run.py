@@ -15,7 +15,13 @@ from treadle.config.store import ConfigStore
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's options."""
-    parser = argparse.ArgumentParser(prog="treadle run", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="treadle run",
+        description=__doc__,
+        epilog="exit codes: 0 completed; 1 the service failed; 2 misused; 3 failed for a reason "
+        "that only the user can mend, or blocked; 4 cancelled; 5 no runner finished it; 6 failed "
+        "for now, trying again can help; 130 quit.",
+    )
     parser.add_argument("task", help="what the agent is to do")
     parser.add_argument("--workspace", type=Path, default=Path(), metavar="DIR")
     parser.add_argument("--model")
@@ -23,6 +29,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--sandbox",
         choices=("read-only", "workspace-write", "danger-full-access"),
         default="workspace-write",
+    )
+    parser.add_argument(
+        "--approval",
+        choices=("never", "on-request", "untrusted"),
+        default="never",
+        help="whether the agent may ask; answer from elsewhere with `treadle runs answer`",
     )
     parser.add_argument("--backend-profile", default="codex", metavar="NAME")
     parser.add_argument("--timeout-ms", type=int, default=600_000, help="longest silence of a turn")
@@ -33,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: list[str]) -> int:
-    """Carry out the task; exit code 0 completed, 1 failed, 3 blocked, 4 cancelled, 130 quit."""
+    """Carry out the task; the exit codes are those that `--help` lists."""
     options = build_parser().parse_args(arguments)
     workspace = options.workspace.absolute()
     if not workspace.is_dir():
@@ -89,6 +101,7 @@ async def _carry_out(options: argparse.Namespace, config: ConfigStore, workspace
         env=config.environment.variables,
         model=options.model,
         timeout_ms=options.timeout_ms,
+        approval=options.approval,
     )
     try:
         return await CarriedOut(

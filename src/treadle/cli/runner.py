@@ -3,31 +3,30 @@
 import argparse
 import asyncio
 import json
-import sys
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
-from treadle.cli.manager import default_data
-from treadle.cli.manager_files import ManagerFiles
+from treadle.cli.ask_manager import add_manager_flags, complain, find_manager
+from treadle.cli.exit_codes import FAILED, MISUSED, NOT_RUN, STOPPED, TRANSIENT, code_of_run
 from treadle.cli.signals import StopSignals
 from treadle.cli.wiring.loop import run_loop
 from treadle.config.load import read_environment
 from treadle.kit.tasks import TaskScope
 
-EXIT_CODES = {"completed": 0, "failed": 1, "blocked": 3, "cancelled": 4}
-"""Exit code of a command that carried out a run, by the run's terminal status."""
-NOT_RUN = 5
-"""Exit code when the run was not ours to end (lease held elsewhere or lost, nothing to do)."""
-STOPPED = 130
-"""Exit code after a stop signal."""
+PROG = "treadle runner"
 LOST = frozenset({"lease-lost", "stale-epoch"})
 GIVE_BACK_SECONDS = 15.0
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's options."""
-    parser = argparse.ArgumentParser(prog="treadle runner", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=PROG,
+        description=__doc__,
+        epilog="exit codes of once: 0 completed; 1 the service failed; 2 misused; 3 failed for a "
+        "reason that only the user can mend, or blocked; 4 cancelled; 5 the run was not ours to "
+        "end; 6 failed for now, trying again can help; 130 stopped by a signal.",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     once = commands.add_parser("once", help="work on one run")
     once.add_argument("--run-id", required=True)
@@ -44,9 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_shared(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--manager-url", help="default: the manager of the data folder")
-    parser.add_argument("--token-file", type=Path, help="default: the data folder's token")
-    parser.add_argument("--data", type=Path, default=None, metavar="DIR", help="data folder")
+    add_manager_flags(parser)
     parser.add_argument("--runner-id")
     parser.add_argument("--backend-profile", metavar="NAME")
     parser.add_argument("--codex-command", metavar="PATH", help="default: our own app-server")
@@ -60,35 +57,10 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
 def run(arguments: list[str]) -> int:
     """Work; the exit code follows the run's terminal status."""
     options = build_parser().parse_args(arguments)
-    try:
-        url, token = find_manager(options.manager_url, options.token_file, options.data)
-    except OSError as error:
-        print(
-            f"treadle runner: cannot read the token file {options.token_file}: {error.strerror}",
-            file=sys.stderr,
-        )
-        return 2
-    if url is None:
-        print(
-            "treadle runner: no manager is known; start one with `treadle manager`, or name it "
-            "with --manager-url",
-            file=sys.stderr,
-        )
-        return 2
-    return run_loop(_work(options, url, token))
-
-
-def find_manager(
-    url: str | None, token_file: Path | None, data: Path | None
-) -> tuple[str | None, str | None]:
-    """Address and token of the manager to talk to: as given, else as the data folder says.
-
-    Raises:
-        OSError: the token file that was given cannot be read.
-    """
-    files = ManagerFiles(data or default_data())
-    token = token_file.read_text(encoding="utf-8").strip() if token_file else files.read_token()
-    return url or files.read_address(), token
+    found = find_manager(PROG, options)
+    if found is None:
+        return MISUSED
+    return run_loop(_work(options, *found))
 
 
 def _work(options: argparse.Namespace, url: str, token: str | None) -> Coroutine[Any, Any, int]:
@@ -137,15 +109,15 @@ async def _once(options: argparse.Namespace, shared: Any) -> int:
             return STOPPED
         result = working.result()
     except (ManagerError, ManagerUnreachable) as error:
-        print(f"treadle runner: {error}", file=sys.stderr)
-        return 1
+        complain(PROG, str(error))
+        return TRANSIENT if isinstance(error, ManagerUnreachable) else FAILED
     finally:
         # Cancelled, the attempt ends its agent and gives the run back.
         await scope.close(GIVE_BACK_SECONDS)
     print(json.dumps(msgspec.to_builtins(result)), flush=True)
     if result.stopped in LOST:
         return NOT_RUN
-    return EXIT_CODES.get(result.terminal_status or "", NOT_RUN)
+    return code_of_run(result.terminal_status, result.failure_kind)
 
 
 async def _serve(options: argparse.Namespace, shared: Any) -> int:
