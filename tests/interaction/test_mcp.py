@@ -231,7 +231,11 @@ async def test_a_client_calls_tools_and_answers_their_questions(lab: AppLab):
         answer = group.create_task(call(client, thread_id, "form"))
         question = await asked(client)
         assert question.params["turnId"] is None
-        assert question.params["requestedSchema"]["required"] == ["name"]
+        assert question.params["requestedSchema"] == {
+            "type": "object",
+            "properties": {"name": {"type": "string"}},
+            "required": ["name"],
+        }
         summary = (await client.request("thread/read", {"threadId": thread_id}))["thread"]
         assert summary["status"] == {"type": "active", "activeFlags": ["waitingOnApproval"]}
         client.respond(question, {"action": "accept", "content": {"name": "Bo"}})

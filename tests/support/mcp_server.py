@@ -85,7 +85,9 @@ def crash() -> str:
 @server.tool(annotations=ToolAnnotations(read_only_hint=True))
 async def form(ctx: Context) -> str:
     "Ask the user for a name."
-    schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+    name = {"type": "string", "pattern": ".+"}
+    schema = {"title": "Person", "type": "object", "properties": {"name": name}}
+    schema["required"] = ["name"]
     answer = await ctx.session.elicit_form("Your name?", schema, ctx.request_id)
     return json.dumps([answer.action, answer.content])
 

@@ -5,7 +5,7 @@ decision that works is listed in `availableDecisions`.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -96,6 +96,40 @@ def _tool(question: qs.ToolQuestion) -> tuple[str, dict[str, Any]]:
     }
 
 
+_ANY_FIELD = "title description default type"
+_FIELDS = {
+    "string": f"{_ANY_FIELD} enum enumNames oneOf format minLength maxLength",
+    "number": f"{_ANY_FIELD} minimum maximum",
+    "integer": f"{_ANY_FIELD} minimum maximum",
+    "boolean": _ANY_FIELD,
+    "array": f"{_ANY_FIELD} items minItems maxItems",
+}
+"""What clients know of each type of field; they refuse a form that has more."""
+
+
+def _form_schema(schema: dict[str, Any] | None) -> dict[str, Any]:
+    """A server's schema without what clients refuse, such as the title of a model class."""
+    given = schema or {}
+    fields = _members(given.get("properties")).items()
+    form: dict[str, Any] = {
+        "type": "object",
+        "properties": {name: _form_field(field) for name, field in fields},
+    }
+    return form | {name: given[name] for name in ("$schema", "required") if name in given}
+
+
+def _form_field(field: Any) -> Any:
+    members = _members(field)
+    known = _FIELDS.get(str(members.get("type")))
+    if known is None:
+        return field
+    return {name: value for name, value in members.items() if name in known.split()}
+
+
+def _members(value: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
 def _elicitation(question: qs.ElicitationQuestion) -> tuple[str, dict[str, Any]]:
     params: dict[str, Any] = {
         "threadId": question.thread_id,
@@ -111,8 +145,7 @@ def _elicitation(question: qs.ElicitationQuestion) -> tuple[str, dict[str, Any]]
             "elicitationId": question.elicitation_id or "",
         }
     else:
-        schema = question.requested_schema or {"type": "object", "properties": {}}
-        params |= {"mode": "form", "requestedSchema": schema}
+        params |= {"mode": "form", "requestedSchema": _form_schema(question.requested_schema)}
     return "mcpServer/elicitation/request", params
 
 
