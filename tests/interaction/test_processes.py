@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from support.toolkit import ENV
+from treadle.kit.commands import start_command
 from treadle.kit.processes import TREE_MARK, SpawnError, spawn, tree_mark
 
 
@@ -31,6 +32,19 @@ async def test_stopping_ends_double_forks_that_ignore_the_signal(tmp_path):
     assert child.returncode is not None
     assert not alive(far)
     await child.stop()  # again is fine
+
+
+async def test_stopping_ends_those_that_emptied_their_environment(tmp_path):
+    deep = "trap '' TERM; echo $$ > far; exec 0<&- 1>&- 2>&-; sleep 63; sleep 63"
+    (tmp_path / "deep").write_text(deep)
+    script = "(setsid env -i /bin/bash deep &) & sleep 63"
+    command = ["bash", "-c", script]
+    child = start_command(command, cwd=str(tmp_path), env=ENV, on_output=lambda _data: None)
+    far = await read_pid(tmp_path / "far")
+    assert b"TREADLE" not in Path(f"/proc/{far}/environ").read_bytes()
+    async with asyncio.timeout(5):
+        await child.stop(grace_seconds=0.1)
+    assert not alive(far)
 
 
 async def test_stopping_an_outer_tree_ends_the_trees_in_it(tmp_path):

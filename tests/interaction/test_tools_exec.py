@@ -270,7 +270,7 @@ OWNER = """
 import asyncio, sys
 from treadle.kit.commands import start_command
 async def main():
-    script = "setsid sleep 61 & echo $! > far; echo $$ > near; sleep 61"
+    script = "setsid sleep 61 & echo $! > far; setsid env -i sh deep & echo $$ > near; sleep 61"
     env = {"PATH": "/usr/bin:/bin"}
     start_command(["bash", "-c", script], cwd=sys.argv[1], env=env, on_output=lambda data: None)
     await asyncio.sleep(60)
@@ -279,11 +279,12 @@ asyncio.run(main())
 
 
 async def test_killing_us_leaves_no_command_behind(tmp_path):
+    (tmp_path / "deep").write_text("trap '' TERM; echo $$ > deepest; sleep 61; sleep 61")
     with subprocess.Popen(
         [sys.executable, "-c", OWNER, str(tmp_path)],
         env={**ENV, "PYTHONPATH": os.pathsep.join(sys.path)},
     ) as owner:
-        started = await pids(tmp_path / "far", tmp_path / "near")
+        started = await pids(tmp_path / "far", tmp_path / "near", tmp_path / "deepest")
         assert all(alive(pid) for pid in started)
         owner.kill()
-    assert [await gone(pid) for pid in started] == [True, True]
+    assert [await gone(pid) for pid in started] == [True, True, True]

@@ -185,17 +185,18 @@ def start_command(
     try:
         if terminal:
             fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
-        process = subprocess.Popen(
-            [*argv],
-            cwd=cwd,
-            env={**env, processes.TREE_MARK: mark},
-            stdin=theirs if terminal else subprocess.DEVNULL,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-            # Runs between fork and exec, where little is safe: one system call.
-            preexec_fn=_adopt_terminal if terminal else None,  # noqa: PLW1509
-        )
+        with processes.begotten(mark):
+            process = subprocess.Popen(
+                [*argv],
+                cwd=cwd,
+                env={**env, processes.TREE_MARK: mark},
+                stdin=theirs if terminal else subprocess.DEVNULL,
+                stdout=theirs,
+                stderr=theirs,
+                start_new_session=True,
+                # Runs between fork and exec, where little is safe: one system call.
+                preexec_fn=_adopt_terminal if terminal else None,  # noqa: PLW1509
+            )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         os.close(ours)
         raise processes.SpawnError(str(error)) from error

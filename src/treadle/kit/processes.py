@@ -1,21 +1,27 @@
 """Child processes that are started, streamed and stopped as whole trees.
 
 Every child gets a session of its own, so that one signal reaches all it spawned. Stopping is TERM,
-a grace period, then KILL. Double forks that left the process group are found by a marker in their
-environment (`TREADLE_TREE`), which children inherit whether they want to or not. Knows nothing of
-what the child does.
+a grace period, then KILL. Double forks that left the process group are found by two marks that
+children inherit: one in their environment (`TREADLE_TREE`), and for those that start with an empty
+one a limit that no other program sets. Knows nothing of what the child does.
 """
 
 import asyncio
 import contextlib
 import os
+import resource
 import secrets
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 TREE_MARK = "TREADLE_TREE"
 """Environment variable that names the tree a process belongs to."""
+
+
+_LIMIT = resource.RLIMIT_RTTIME
+"""Time that a process of real-time priority may run at a stretch, in microseconds: set to tens of
+thousands of years it means nothing, and its lower bits name the tree."""
 
 
 class SpawnError(Exception):
@@ -134,6 +140,41 @@ def tree_mark(env: Mapping[str, str], owner: str = "") -> str:
     return "/".join(part for part in parts if part)
 
 
+def limit_mark(mark: str) -> int:
+    """The value of the limit that says the same as `mark` does in the environment.
+
+    From the top: a bit that makes it long, 28 bits of the enclosing mark (the owner's, where it has
+    one), 32 bits of its own.
+    """
+    *_, owner, own = ("", *mark.split("/"))
+    return 1 << 61 | owner_bits(owner) << 32 | int(own[:8], 16)
+
+
+def owner_bits(owner: str) -> int:
+    """The 28 bits of a limit that name an owner."""
+    return int(owner[:7] or "0", 16)
+
+
+@contextlib.contextmanager
+def begotten(mark: str) -> Generator[None]:
+    """Children made meanwhile carry the limit of `mark` from their first moment.
+
+    The limit is ours for as long: do nothing inside but start the one child.
+    """
+    before = resource.getrlimit(_LIMIT)
+    _set_limit(os.getpid(), (limit_mark(mark), before[1]))
+    try:
+        yield
+    finally:
+        _set_limit(os.getpid(), before)
+
+
+def _set_limit(pid: int, limits: tuple[int, int]) -> None:
+    """Where the system has no such limit, or a lower one, there is one mark only."""
+    with contextlib.suppress(OSError, ValueError):
+        resource.prlimit(pid, _LIMIT, limits)
+
+
 async def spawn(
     argv: Sequence[str],
     *,
@@ -171,6 +212,8 @@ async def spawn(
         )
     except (OSError, ValueError) as error:
         raise SpawnError(str(error)) from error
+    # Its start takes several steps of the loop, others may start meanwhile: marked right after it.
+    _set_limit(process.pid, (limit_mark(mark), resource.getrlimit(_LIMIT)[1]))
     return ChildProcess(process, mark)
 
 
@@ -180,24 +223,26 @@ def _kill(pid: int, number: signal.Signals) -> None:
 
 
 def _marked(mark: str) -> list[int]:
-    """Living processes that carry `mark` in their environment (Linux; elsewhere none)."""
+    """Living processes that carry `mark` in either way (Linux; elsewhere none)."""
     needle = f"{TREE_MARK}={mark}".encode()
-    found: list[int] = []
+    limit = b"%-26s%-21d" % (b"Max realtime timeout", limit_mark(mark))
     try:
         entries = os.listdir("/proc")
     except OSError:
-        return found
-    for entry in entries:
-        if not entry.isdigit():
-            continue
-        try:
+        return []
+    return [int(e) for e in entries if e.isdigit() and _carries(e, needle, limit)]
+
+
+def _carries(entry: str, needle: bytes, limit: bytes) -> bool:
+    try:
+        with open(f"/proc/{entry}/limits", "rb") as limits:
+            marked = limit in limits.read()
+        if not marked:
             with open(f"/proc/{entry}/environ", "rb") as environ:
-                if needle not in environ.read():
-                    continue
-            with open(f"/proc/{entry}/stat", "rb") as stat:
-                state = stat.read().rsplit(b") ", 1)[1][:1]
-        except OSError:
-            continue
-        if state != b"Z":
-            found.append(int(entry))
-    return found
+                marked = needle in environ.read()
+        if not marked:
+            return False
+        with open(f"/proc/{entry}/stat", "rb") as stat:
+            return stat.read().rsplit(b") ", 1)[1][:1] != b"Z"
+    except OSError:
+        return False

@@ -1,9 +1,9 @@
 """Ends what we started when we are killed: a small process that waits for our end.
 
 Owns one helper per process, started with the first tied child. It holds the reading end of a pipe
-whose writing end only we have; when that closes, however we died, it kills every process whose
-environment carries our name in the tree mark. Double forks and new sessions do not help, clearing
-the environment does. Linux only (it reads /proc); elsewhere nothing is started.
+whose writing end only we have; when that closes, however we died, it kills every process that
+carries our name in one of its tree marks. Double forks, new sessions or an empty environment do not
+help. Linux only (it reads /proc); elsewhere nothing is started.
 """
 
 import contextlib
@@ -12,12 +12,23 @@ import secrets
 import sys
 from pathlib import Path
 
+from treadle.kit.processes import owner_bits
+
 _SCRIPT = r"""
 import os, signal, sys
 os.chdir("/")
 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
     signal.signal(number, signal.SIG_IGN)
-needle = sys.argv[1].encode()
+needle, owner = sys.argv[1].encode(), int(sys.argv[2])
+def ours(entry):
+    with open(f"/proc/{entry}/limits", "rb") as limits:
+        for line in limits:
+            if line.startswith(b"Max realtime timeout"):
+                value = line[26:].split()[0]
+                if value.isdigit() and int(value) >> 32 == owner:
+                    return True
+    with open(f"/proc/{entry}/environ", "rb") as environ:
+        return needle in environ.read()
 while os.read(0, 1):
     pass
 for _ in range(200):
@@ -26,9 +37,8 @@ for _ in range(200):
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
         try:
-            with open(f"/proc/{entry}/environ", "rb") as environ:
-                if needle not in environ.read():
-                    continue
+            if not ours(entry):
+                continue
             with open(f"/proc/{entry}/stat", "rb") as stat:
                 if stat.read().rsplit(b") ", 1)[1][:1] == b"Z":
                     continue
@@ -54,7 +64,7 @@ class _Watch:
         try:
             self._pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-I", "-S", "-c", _SCRIPT, self.name],
+                [sys.executable, "-I", "-S", "-c", _SCRIPT, self.name, str(_top_bits(self.name))],
                 {},
                 file_actions=[(os.POSIX_SPAWN_DUP2, reading, 0), *nothing],
                 setsid=True,
@@ -73,6 +83,11 @@ class _Watch:
             except ChildProcessError:
                 self._ended = True
         return not self._ended
+
+
+def _top_bits(name: str) -> int:
+    """What the limits of our children begin with (see `processes.limit_mark`)."""
+    return 1 << 29 | owner_bits(name)
 
 
 _watch: _Watch | None = None
