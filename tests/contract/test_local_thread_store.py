@@ -632,3 +632,40 @@ async def test_a_search_passes_over_files_that_lack_the_words(store: LocalThread
     thread_id = await thread_in(store)
     assert not await store.may_mention(thread_id, "zebra")
     assert await store.may_mention(thread_id, "WORDS")
+
+
+async def test_marks_are_shared_and_survive_the_index(tmp_path: Path) -> None:
+    one = LocalThreadStore(tmp_path, SystemClock())
+    two = LocalThreadStore(tmp_path, SystemClock())
+    thread_id, _ = foreign(tmp_path, "words")
+    assert len(await previews(one)) == len(await previews(two)) == 1
+    git = {"sha": None, "branch": "b", "originUrl": None}
+    await one.update(thread_id, ThreadPatch(git=git, memory_mode="disabled"))
+    await one.link("parent", thread_id)
+    assert (await two.read(thread_id)).git == git
+    other, _ = foreign(tmp_path, "others")
+    await two.update(other, ThreadPatch(git=git))
+    await one.close()
+    await two.close()
+    (tmp_path / "treadle_index_1.sqlite").unlink()
+    again = LocalThreadStore(tmp_path, SystemClock())
+    info = await again.read(thread_id)
+    assert (info.git, info.memory_mode) == (git, "disabled")
+    assert await again.descendants("parent") == [thread_id]
+    await again.delete(thread_id)
+    assert thread_id not in (tmp_path / "treadle_marks.jsonl").read_text()
+    assert (await again.read(other)).git == git
+    await again.close()
+
+
+async def test_what_others_append_is_told_by_lists(tmp_path: Path, store: LocalThreadStore) -> None:
+    thread_id, path = foreign(tmp_path, "words")
+    assert (await store.read(thread_id)).model is None
+    later = asked("more").replace("2025-01-02T03:04:05", "2025-01-02T03:05:00")
+    with path.open("a") as file:
+        file.write(line("turn_context", model="newer", effort="low", cwd="/elsewhere"))
+        file.write(later + line("filler", text='"user_message"' * 40000))
+    info = await store.read(thread_id)
+    assert (info.model, info.effort, info.recency_at) == ("newer", "low", START + 55)
+    assert info.settings is not None
+    assert info.settings.cwd == "/elsewhere"

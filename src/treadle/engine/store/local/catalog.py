@@ -14,7 +14,7 @@ import msgspec
 from treadle.engine.store.listing import check_query, cut_page, levels
 from treadle.engine.store.local.file_heads import history_base
 from treadle.engine.store.local.folder_watch import FileFacts, FolderWatch
-from treadle.engine.store.local.head_scan import Head, scan_head
+from treadle.engine.store.local.head_scan import Head, info_of, scan_head
 from treadle.engine.store.local.packed_file import is_packed
 from treadle.engine.store.local.rollout_files import (
     ARCHIVED,
@@ -24,8 +24,9 @@ from treadle.engine.store.local.rollout_files import (
     parse_name,
     private_folder,
 )
+from treadle.engine.store.local.thread_marks import ThreadMarks
 from treadle.engine.store.local.thread_names import ThreadNames
-from treadle.engine.store.metadata import apply_patch, fresh_info
+from treadle.engine.store.metadata import apply_patch
 from treadle.engine.store.thread_store import (
     InvalidQuery,
     StorageFailed,
@@ -59,6 +60,7 @@ class Catalog:
         self._default_provider = default_provider
         self._watch = FolderWatch(home, clock)
         self._names = ThreadNames(home, clock)
+        self._marks = ThreadMarks(home, clock)
         self._opened: Index | None = None
         self._files: dict[str, FileFacts] = {}
         self._first = True
@@ -88,7 +90,7 @@ class Catalog:
             return ThreadPage(threads=[])
         self._sync()
         for thread_id in live:
-            self._row(thread_id)
+            self._row(thread_id, live=True)
         if query.sort_key != "created_at":
             self._sweep()
         rows = self._index.page(query, anchor, self._default_provider)
@@ -98,9 +100,17 @@ class Catalog:
             rows = self._index.page(query, anchor, self._default_provider)
         return cut_page([self._with_default(row) for row in rows], query)
 
-    def update(self, thread_id: str, patch: ThreadPatch) -> ThreadInfo:
-        """Change metadata; raises ThreadNotFound."""
-        self.find(thread_id)
+    def update(self, thread_id: str, patch: ThreadPatch, *, live: bool = False) -> ThreadInfo:
+        """Change metadata; raises ThreadNotFound.
+
+        Args:
+            thread_id: of which thread.
+            patch: what changes.
+            live: whether this process writes the thread, so that the patch says what its log says.
+        """
+        if not live or self._row(thread_id, live=True) is None:
+            self.find(thread_id)
+        self._learn_marks()
         if patch.name is not msgspec.UNSET:
             self._names.put(thread_id, patch.name)
         with self._index.writing():
@@ -108,6 +118,9 @@ class Catalog:
             if row is None:
                 raise ThreadNotFound(thread_id)
             info = apply_patch(row, patch)
+            # Its file's time and first words count, so that the index can be made anew.
+            info.updated_at, info.preview = row.updated_at, row.preview or info.preview
+            self._marks.keep(row, info, logged=live)
             self._index.put(info)
         return self._with_default(info)
 
@@ -151,11 +164,14 @@ class Catalog:
         finally:
             self._drop([path for path in paths if not os.path.exists(self._full(path))])
         self._names.remove(thread_id)
+        self._marks.remove(thread_id)
         with self._index.writing():
             self._index.unlink(thread_id)
 
     def link(self, parent_id: str, child_id: str) -> None:
         """Remember that a thread spawned another."""
+        self._learn_marks()
+        self._marks.put(msgspec.structs.replace(self._marks.get(child_id), parent_id=parent_id))
         with self._index.writing():
             self._index.link(parent_id, child_id)
 
@@ -201,13 +217,27 @@ class Catalog:
             added -= self._files.keys()
         if removed:
             self._drop(removed)
-        self._read_all(sorted(added))
-        unsaid = [path for path in index.unsaid() if self._stale(path)]
-        self._read_all(unsaid)
         names = self._names.changed()
         if names:
             with index.writing():
                 index.rename(names)
+        self._learn_marks()
+        self._read_all(sorted(added))
+        unsaid = [path for path in index.unsaid() if self._stale(path)]
+        self._read_all(unsaid)
+
+    def _learn_marks(self) -> None:
+        changed = self._marks.changed()
+        if not changed:
+            return
+        with self._index.writing():
+            for thread_id, marks in changed.items():
+                if marks.parent_id is not None:
+                    self._index.link(marks.parent_id, thread_id)
+                row = self._index.get(thread_id)
+                if row is not None:
+                    self._marks.apply(row)
+                    self._index.put(row)
 
     def _drop(self, paths: Iterable[str]) -> None:
         gone = list(paths)
@@ -252,31 +282,49 @@ class Catalog:
         self._index.put_file(path, facts)
         if head is None:
             return
-        at = facts.mtime_ns / 1e9
-        row = self._index.get(head.created.thread_id)
-        if row is None:
-            row = fresh_info(head.created, at, self._full(path))
-            row.name = self._names.get(row.thread_id)
-            row.recency_at = at
-            row.model, row.effort = head.model, head.effort
-        elif row.path is not None and _rank(self._index.relative(row.path)) > _rank(path):
+        thread_id, full = head.created.thread_id, self._full(path)
+        row = self._index.get(thread_id)
+        if row is not None and _rank(self._index.relative(row.path or "")) > _rank(path):
             row.preview = row.preview or head.preview
             self._index.put(row)
             return
-        row.path = self._full(path)
-        row.archived = _is_archived(path)
-        row.preview = row.preview or head.preview
-        row.updated_at = at
-        self._index.put(row)
+        info = info_of(head, full, facts.mtime_ns / 1e9)
+        info.archived = _is_archived(path)
+        info.name = self._names.get(thread_id)
+        if row is not None:
+            info.preview = info.preview or row.preview
+        self._marks.apply(info)
+        self._index.put(info)
 
-    def _row(self, thread_id: str) -> ThreadInfo | None:
-        """The row, true to its file as it is now; None when either is missing."""
+    def _row(self, thread_id: str, *, live: bool = False) -> ThreadInfo | None:
+        """The row, true to its file as it is now; None when either is missing.
+
+        Of a thread that this process writes (`live`) patches tell all but the time of its file.
+        """
         if not self._exists():
             return None
         info = self._index.get(thread_id)
+        if info is not None and live and info.preview and self._touched(info):
+            return info
         if info is None or self._still_true([info]):
             return info
         return self._index.get(thread_id)
+
+    def _touched(self, info: ThreadInfo) -> bool:
+        """Follow the time of a row's file; False when it is not there."""
+        path = self._index.relative(info.path or "")
+        try:
+            stat = os.stat(self._full(path))
+        except OSError:
+            return False
+        facts = FileFacts(stat.st_mtime_ns, stat.st_size, info.thread_id)
+        if self._files.get(path) != facts:
+            self._files[path] = facts
+            info.updated_at = stat.st_mtime_ns / 1e9
+            with self._index.writing():
+                self._index.put_file(path, facts)
+                self._index.put(info)
+        return True
 
     def _still_true(self, rows: list[ThreadInfo]) -> bool:
         paths = [self._index.relative(row.path or "") for row in rows]

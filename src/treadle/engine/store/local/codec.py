@@ -65,14 +65,15 @@ class LineReader:
     comes before this one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, provider: str = "") -> None:
+        """Begin a log, or look at single lines of one whose head names `provider`."""
         self.records: list[ThreadRecord] = []
         self.skipped = 0
         self.next_ordinal: int | None = None
         self.built_on_another = False
         self._thread_id = ""
         self._id_stem = ""
-        self._provider = ""
+        self._provider = provider
         self._turn_id: str | None = None
         self._implied = False
         self._invented = 0

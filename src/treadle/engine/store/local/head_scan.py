@@ -1,81 +1,175 @@
-"""What a list needs of a rollout, from its first lines alone.
+"""What a list needs of a rollout: its first lines, and the last settings and words of a user.
 
-Reads until the first user message and no further, so that a long log costs no more than a short
-one. Everything it finds can be found again: indexes are built from this.
+Reads neither more than a small file whole nor what lies between the two ends of a long one.
+Everything it finds can be found again: indexes are built from this.
 """
 
+import io
+import os
 from pathlib import Path
 
 import msgspec
 
 from treadle.domain import history
-from treadle.domain.records import SettingsApplied, ThreadCreated, TurnContext
+from treadle.domain.items import UserMessage
+from treadle.domain.policy import Settings
+from treadle.domain.records import (
+    ItemDone,
+    SettingsApplied,
+    ThreadCreated,
+    ThreadRecord,
+    TurnContext,
+)
 from treadle.engine.store.local.codec import LineReader
+from treadle.engine.store.local.packed_file import is_packed
 from treadle.engine.store.local.rollout_files import base_of, open_stream
+from treadle.engine.store.metadata import fresh_info
+from treadle.engine.store.thread_store import StorageFailed, ThreadInfo
 
+_SMALL_BYTES = 1 << 18
+"""A file up to this size is read at once."""
+_MORE_BYTES = 1 << 22
 _SCAN_BYTES = 8 << 20
 """A log that says nothing of a user within this many bytes counts as having no preview."""
+_SETTINGS = (b'"turn_context"', b'"thread_settings_applied"')
+_ASKED = (b'"user_message"', b'"UserMessage"')
 
 
 class Head(msgspec.Struct, kw_only=True):
-    """A thread's beginning: its first record, first words and first settings."""
+    """What a thread's file tells lists; times are unix seconds."""
 
     created: ThreadCreated
     preview: str
-    model: str | None = None
-    effort: str | None = None
+    settings: Settings | None = None
+    asked_at: float | None = None
+    """When a user last said something."""
     built_on_another: bool = False
 
 
-def scan_head(home: Path, path: str) -> Head | None:
-    """The head of a rollout; None when its first line is no head that names an id.
+def info_of(head: Head, path: str, changed_at: float) -> ThreadInfo:
+    """Metadata of the thread in a file that was last changed at `changed_at`."""
+    info = fresh_info(head.created, changed_at, path)
+    info.updated_at = changed_at
+    info.preview = head.preview
+    info.recency_at = max(info.created_at, head.asked_at or 0.0)
+    if head.settings is not None:
+        info.settings = head.settings
+        info.model, info.effort = head.settings.model or None, head.settings.effort
+    return info
+
+
+def scan_head(home: Path, path: str, *, ends: bool = True) -> Head | None:
+    """What a rollout tells; None when its first line is no head that names an id.
 
     A log that builds upon another file began there: its first words are that file's.
+
+    Args:
+        home: where files are that others build upon.
+        path: the rollout.
+        ends: whether to look for what comes last as well.
 
     Raises:
         StorageFailed: the file cannot be read.
     """
-    head = _scan(path)
+    head = _scan(path, ends=ends)
     if head is None or not head.built_on_another:
         return head
     source = base_of(home, Path(path))
-    began = _scan(source) if source is not None else None
+    began = _scan(str(source), ends=ends) if source is not None else None
     if began is not None:
         head.preview = began.preview or head.preview
+        head.settings = head.settings or began.settings
     return head
 
 
-def _scan(path: Path | str) -> Head | None:
-    reader = LineReader()
-    seen = 0
-    size = 0
-    preview = ""
+def _scan(path: str, *, ends: bool) -> Head | None:
     with open_stream(path) as stream:
-        for line in stream:
-            if not line.endswith(b"\n") and seen:
+        begin = _readable(stream) if is_packed(path) else stream.read(_SMALL_BYTES)
+        if is_packed(path) or len(begin) < _SMALL_BYTES:
+            head = _begin(begin, whole=True)
+            if head is not None and ends:
+                _end(head, begin)
+            return head
+        head = _begin(begin, whole=False) or _begin(begin + stream.read(_SCAN_BYTES), whole=True)
+        if head is None or not ends:
+            return head
+        size = stream.seek(0, os.SEEK_END)
+        for length in (_SMALL_BYTES, _MORE_BYTES, size):
+            stream.seek(max(0, size - length))
+            if _end(head, stream.read()):
                 break
-            size += len(line)
-            reader.feed(line)
-            fresh = reader.records[seen:]
-            seen = len(reader.records)
-            if not fresh:
-                continue
-            if not isinstance(reader.records[0], ThreadCreated):
-                return None
-            preview = preview or history.preview(fresh)
-            if preview or size > _SCAN_BYTES:
-                break
-    return _head_of(reader, preview)
+    return head
+
+
+def _readable(stream: io.BufferedIOBase) -> bytes:
+    """What of a compressed file can be unpacked: lists show a damaged one all the same."""
+    parts: list[bytes] = []
+    try:
+        while part := stream.read1(_SMALL_BYTES):
+            parts.append(part)
+    except StorageFailed:
+        if not parts:
+            raise
+    return b"".join(parts)
+
+
+def _begin(data: bytes, *, whole: bool) -> Head | None:
+    """The head and first words; None when there is no head, or not all of it in a mere part."""
+    reader = LineReader()
+    seen = at = 0
+    while at < len(data):
+        end = data.find(b"\n", at) + 1 or len(data)
+        if data[end - 1] != 10 and seen:
+            break
+        reader.feed(data[at:end])
+        at = end
+        fresh = reader.records[seen:]
+        if not fresh:
+            continue
+        seen = len(reader.records)
+        if not isinstance(reader.records[0], ThreadCreated):
+            return None
+        if words := history.preview(fresh):
+            return _head_of(reader, words)
+    return _head_of(reader, "") if whole and reader.records else None
 
 
 def _head_of(reader: LineReader, preview: str) -> Head | None:
-    records = reader.records
-    if not records or not isinstance(records[0], ThreadCreated):
+    created = reader.records[0]
+    if not isinstance(created, ThreadCreated):
         return None
-    head = Head(created=records[0], preview=preview)
-    head.built_on_another = reader.built_on_another
-    for record in records:
-        if isinstance(record, SettingsApplied | TurnContext):
-            head.model = record.settings.model or None
-            head.effort = record.settings.effort
-    return head
+    return Head(created=created, preview=preview, built_on_another=reader.built_on_another)
+
+
+def _end(head: Head, data: bytes) -> bool:
+    """Add what comes last in a log; whether all of it was found."""
+    settings = _last(data, _SETTINGS, head.created, SettingsApplied, TurnContext)
+    if isinstance(settings, SettingsApplied | TurnContext):
+        head.settings = settings.settings
+    asked = _last(data, _ASKED, head.created, ItemDone)
+    if asked is not None:
+        head.asked_at = asked.at
+    return settings is not None and asked is not None
+
+
+def _last(
+    data: bytes, marks: tuple[bytes, ...], created: ThreadCreated, *kinds: type[ThreadRecord]
+) -> ThreadRecord | None:
+    """The last record of a kind, whose lines contain one of the marks."""
+    until = len(data)
+    while True:
+        at = max(data.rfind(mark, 0, until) for mark in marks)
+        if at < 0:
+            return None
+        begin = data.rfind(b"\n", 0, at) + 1
+        end = data.find(b"\n", at)
+        reader = LineReader(created.model_provider)
+        reader.feed(data[begin : end if end >= 0 else len(data)])
+        for record in reversed(reader.records):
+            if isinstance(record, kinds) and not _is_answer(record):
+                return record
+        until = begin
+
+
+def _is_answer(record: ThreadRecord) -> bool:
+    return isinstance(record, ItemDone) and not isinstance(record.item, UserMessage)

@@ -14,7 +14,7 @@ from typing import TypeVar
 from treadle.domain.records import ThreadCreated, ThreadRecord
 from treadle.engine.store.local.catalog import Catalog
 from treadle.engine.store.local.codec import LineReader
-from treadle.engine.store.local.head_scan import scan_head
+from treadle.engine.store.local.head_scan import info_of, scan_head
 from treadle.engine.store.local.ownership import Lease, acquire
 from treadle.engine.store.local.rollout_files import (
     lineage,
@@ -23,7 +23,7 @@ from treadle.engine.store.local.rollout_files import (
     unpack,
 )
 from treadle.engine.store.local.writer import LocalThreadWriter, Target
-from treadle.engine.store.metadata import apply_patch, fresh_info
+from treadle.engine.store.metadata import apply_patch
 from treadle.engine.store.thread_store import (
     StorageFailed,
     ThreadInfo,
@@ -144,7 +144,8 @@ class LocalThreadStore:
         if outside is not None:
             self._outside[thread_id] = changed = apply_patch(outside, patch)
             return changed
-        return await self._run(lambda: self._catalog.update(thread_id, patch))
+        live = thread_id in self._writers
+        return await self._run(lambda: self._catalog.update(thread_id, patch, live=live))
 
     async def archive(self, thread_id: str) -> None:
         """Move the thread's files to the archive; raises ThreadNotFound, WriterConflict."""
@@ -224,9 +225,7 @@ class LocalThreadStore:
         if thread_id in self._writers:
             return thread_id  # what its writer knows is newer
         if known is None or not os.path.samefile(known, path):
-            info = fresh_info(head.created, os.stat(path).st_mtime, path)
-            info.preview, info.model, info.effort = head.preview, head.model, head.effort
-            self._outside[thread_id] = info
+            self._outside[thread_id] = info_of(head, path, os.stat(path).st_mtime)
         return thread_id
 
     def _lease(self, thread_id: str) -> Lease:
