@@ -322,6 +322,22 @@ async def test_an_interrupt_in_the_same_breath_as_the_start_ends_the_turn(tmp_pa
         assert client.methods().count("turn/completed") == 1
 
 
+async def kept_apart(client: LabClient, thread_id: str, half: dict[str, Any]) -> None:
+    read = await client.request("thread/read", {"threadId": thread_id, "includeTurns": True})
+    [told] = read["thread"]["turns"]
+    assert [entry["type"] for entry in told["items"]] == ["userMessage"]
+    assert told["partialItems"] == [half]
+    entries = (await client.request("thread/items/list", {"threadId": thread_id}))["data"]
+    assert [(e["item"]["type"], e.get("partial")) for e in entries] == [
+        ("userMessage", None),
+        ("agentMessage", True),
+    ]
+    await client.request("thread/unsubscribe", {"threadId": thread_id})
+    await client.until("thread/closed")
+    again = await client.request("thread/resume", {"threadId": thread_id})
+    assert again["thread"]["turns"][0]["partialItems"] == [half]
+
+
 async def test_a_streaming_answer_is_interrupted_and_what_was_said_is_kept(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
@@ -330,9 +346,19 @@ async def test_a_streaming_answer_is_interrupted_and_what_was_said_is_kept(tmp_p
         begun = await client.call("turn/start", turn(thread_id))
         await client.until("item/agentMessage/delta")
         await client.request("turn/interrupt", {"threadId": thread_id, "turnId": begun.turn.id})
-        assert (await finished(client))["status"] == "interrupted"
+        done = await finished(client)
+        assert done["status"] == "interrupted"
         async with asyncio.timeout(10):
             await lab.provider.client_gone.wait()  # the model is not left talking
+        # Half a message is no item like the others, and not lost either.
+        assert done["items"] == []
+        [half] = done["partialItems"]
+        assert (half["type"], half["text"], half["partial"]) == (
+            "agentMessage",
+            "half an answer",
+            True,
+        )
+        await kept_apart(client, thread_id, half)
         await lab.run_turn(client, thread_id, "go on")
         sent = json.dumps(lab.provider.requests[1].body["input"])
         assert "half an answer" in sent

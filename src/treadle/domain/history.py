@@ -12,6 +12,7 @@ import msgspec
 
 from treadle.domain.approvals import APPROVAL_LINE, waiting_turn
 from treadle.domain.items import StoredItem, UserMessage, input_text, item_id
+from treadle.domain.partials import read_partial
 from treadle.domain.policy import Settings
 from treadle.domain.records import (
     ContextReplaced,
@@ -75,6 +76,7 @@ class TurnFold:
             ItemDone: self._add_item,
             TurnStarted: self._start,
             TurnEnded: self._end,
+            Foreign: self._add_partial,
         }
         """What takes the records that say something about turns."""
 
@@ -122,6 +124,12 @@ class TurnFold:
             known_as = f"{known_as}-{count}"
             item = _with_id(item, known_as)
         rows.append(item, known_as, started)
+
+    def _add_partial(self, record: Foreign) -> None:
+        kept = read_partial(record)
+        if kept is not None:
+            turn = self._of(kept[0]).turn
+            turn.partial_items = [*(turn.partial_items or ()), kept[1]]
 
     def _end(self, record: TurnEnded) -> None:
         turn = self._of(record.turn_id).turn
@@ -189,6 +197,7 @@ class LogFold:
         self.settings = self.told = record.settings
 
     def _foreign(self, record: Foreign) -> None:
+        self._turns.add(record)
         self._asked = self._asked or record.type == APPROVAL_LINE
 
     def _used(self, record: UsageRecorded) -> None:

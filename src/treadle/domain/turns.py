@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+from msgspec import UNSET, UnsetType
+
 from treadle.domain.items import FrozenShape, Shape, StoredItem
 
 TurnStatus = Literal["inProgress", "completed", "interrupted", "failed"]
@@ -31,6 +33,8 @@ class Turn(Shape, kw_only=True):
     started_at: int | None = None
     completed_at: int | None = None
     duration_ms: int | None = None
+    partial_items: list[StoredItem] | UnsetType = UNSET
+    """Messages that were cut off with the turn; absent without any (Treadle's own)."""
 
 
 class TokenUsage(FrozenShape, frozen=True, kw_only=True):

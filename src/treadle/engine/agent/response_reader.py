@@ -247,11 +247,14 @@ class ResponseReader:
         self._forget_open()
 
     def abandon(self) -> None:
-        """The turn ends here: the model keeps what was said, half a message is no item.
+        """The turn ends here: the model keeps what was said, half a message is kept as such.
 
-        As the references have it (0.129.0, 0.169.0): what was streaming is never completed.
+        What was streaming is never completed, as the references have it (0.129.0, 0.169.0).
         """
         self._keep_partial()
+        for key, begun in self._open.items():
+            if isinstance(begun, AgentMessage) and (parts := self._texts.get(key)):
+                self._report.cut_off(begun, "".join(parts))
         self._forget_open()
 
     def _keep_partial(self) -> None:

@@ -66,6 +66,9 @@ class _ReviewerReport(TurnReport):
         """Add an item to the reviewer's context alone."""
         self._reviewer.context.append(item)
 
+    def cut_off(self, item: AgentMessage, text: str) -> None:
+        """The reviewer's words are not shown, half or whole."""
+
     def started(self, item: ThreadItem) -> None:
         """An item appeared; messages are not shown."""
         if not isinstance(item, AgentMessage):

@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal, Protocol
 
+from msgspec import UNSET
+
 from treadle.domain.events import TurnBegan, TurnFinished
 from treadle.domain.records import TurnEnded, TurnStarted
 from treadle.domain.turns import Turn, TurnError, TurnStatus
@@ -210,6 +212,7 @@ class TurnLife:
                     started_at=ended.started_at,
                     completed_at=ended.completed_at,
                     duration_ms=ended.duration_ms,
+                    partial_items=list(self._report.partials) or UNSET,
                 ),
             )
         )

@@ -19,6 +19,7 @@ from treadle.domain.events import (
     Warned,
 )
 from treadle.domain.items import AgentMessage, ThreadItem
+from treadle.domain.partials import PartialMessage, partial_record
 from treadle.domain.records import (
     ContextReplaced,
     ItemDone,
@@ -51,6 +52,8 @@ class TurnReport:
         self._diff = ""
         self._silent = False
         self.last_message: AgentMessage | None = None
+        self.partials: list[PartialMessage] = []
+        """Messages that were cut off with the turn."""
 
     def fall_silent(self) -> None:
         """Neither write nor tell anything any more: the turn is left as the log has it."""
@@ -141,6 +144,12 @@ class TurnReport:
                 thread_id=self._thread.thread_id, turn_id=self._turn_id, item=item, at_ms=at_ms
             )
         )
+
+    def cut_off(self, item: AgentMessage, text: str) -> None:
+        """A message ends here though it is not whole: kept, marked, and never completed."""
+        partial = PartialMessage(id=item.id, text=text, phase=item.phase)
+        self.partials.append(partial)
+        self.record(partial_record(self._turn_id, partial, self._thread.clock.now()))
 
     def diff_changed(self) -> None:
         """Tell the turn's diff, if it is another than the one told last."""

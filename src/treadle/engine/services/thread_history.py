@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from treadle.domain.items import (
     AgentMessage,
@@ -62,6 +63,8 @@ class ItemEntry(Shape, kw_only=True):
     output_deferred: bool = False
     started_at_ms: int | None = None
     completed_at_ms: int | None = None
+    partial: bool | UnsetType = UNSET
+    """True for a message that was cut off with its turn; else absent (Treadle's own)."""
 
 
 class Histories:
@@ -149,7 +152,10 @@ def defer_output(entry: ItemEntry, *, commands: bool, mcp_calls: bool) -> ItemEn
 
 
 def _entries(turn: Turn) -> Iterable[ItemEntry]:
-    return (ItemEntry(turn_id=turn.id, item=item) for item in turn.items)
+    for item in turn.items:
+        yield ItemEntry(turn_id=turn.id, item=item)
+    for item in turn.partial_items or ():
+        yield ItemEntry(turn_id=turn.id, item=item, partial=True)
 
 
 def _id(item: StoredItem) -> str:
@@ -166,7 +172,8 @@ def _viewed(turn: Turn, view: ItemsView) -> Turn:
         asked = [item for item in turn.items if isinstance(item, UserMessage)]
         said = [item for item in turn.items if isinstance(item, AgentMessage)]
         items = [*asked[:1], *said[-1:]]
-    return msgspec.structs.replace(turn, items=items, items_view=view)
+    partial = turn.partial_items if view == "full" else UNSET
+    return msgspec.structs.replace(turn, items=items, items_view=view, partial_items=partial)
 
 
 def _page(rows: list[Row], cursor_of: Callable[[Row], Cursor], request: PageRequest) -> Page[Row]:

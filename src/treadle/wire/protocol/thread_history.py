@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from msgspec import UNSET, UnsetType
+
 from treadle.domain.items import Shape, StoredItem
 from treadle.domain.threads import ThreadSummary
 from treadle.domain.turns import ItemsView, Turn
@@ -59,6 +61,7 @@ class ItemEntry(Shape, kw_only=True):
     output_deferred: bool = False
     started_at_ms: int | None = None
     completed_at_ms: int | None = None
+    partial: bool | UnsetType = UNSET
 
 
 class ItemsListResult(Shape, kw_only=True):
