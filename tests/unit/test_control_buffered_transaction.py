@@ -5,26 +5,19 @@ from typing import Any
 
 import pytest
 
-from treadle.control.db.postgres_transaction import BufferedTransaction
+from treadle.control.db.postgres_transaction import TOGETHER, BufferedTransaction
 from treadle.control.faults import InvalidRequest
 
 NAMES = (
-    "insert_event",
-    "write_head",
+    "write_all",
     "change_command",
-    "start_attempt",
     "end_attempt",
     "note_wait",
     "read_run",
     "read_command",
     "read_fold",
     "read_head",
-    "write_fold",
 )
-
-
-def number_of(row: Any) -> int:
-    return row[1] if isinstance(row, tuple) else row["n"]
 
 
 class Recorder:
@@ -34,11 +27,17 @@ class Recorder:
         self.told: list[str] = []
 
     def execute(self, sql: str, parameters: Mapping[str, Any] = {}, /) -> "Recorder":
-        self.told.append(f"{sql} {parameters['n']}" if "n" in parameters else sql)
+        if sql == "write_all":
+            parts = {"head": "head_epoch", "fold": "fold_now", "event": "event_seq"}
+            parts["attempt"] = "attempt_epoch"
+            words = [f"{name} {n}" for name, key in parts.items() for n in parameters[key]]
+            self.told.append(" ".join([sql, *words]))
+        else:
+            self.told.append(f"{sql} {parameters['n']}" if "n" in parameters else sql)
         return self
 
-    def executemany(self, sql: str, parameters: Iterable[Mapping[str, Any]], /) -> "Recorder":
-        self.told.append(" ".join([sql, *(str(number_of(row)) for row in parameters)]))
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> "Recorder":
+        self.told.append(f"{sql} {len(list(parameters))}")
         return self
 
     def fetchone(self) -> None:
@@ -59,9 +58,18 @@ def tx(recorder: Recorder) -> BufferedTransaction:
     return BufferedTransaction(recorder, statements, lambda: 0)
 
 
+def write_head(tx: BufferedTransaction, run_id: str, number: int, **changes: Any) -> None:
+    row: dict[str, Any] = dict.fromkeys(TOGETHER["write_head"][2])
+    tx.run("write_head", **{**row, "run_id": run_id, "epoch": number, **changes})
+
+
+def start_attempt(tx: BufferedTransaction, number: int) -> None:
+    tx.run("start_attempt", run_id="a", epoch=number, runner_id="r", attempt_id=None, now=0)
+
+
 def append(tx: BufferedTransaction, run_id: str, number: int) -> None:
     tx.begin_piece()
-    tx.run("write_head", run_id=run_id, n=number)
+    write_head(tx, run_id, number)
     tx.insert_events([(run_id, number, 1, number, "t", None, "at", "{}")])
 
 
@@ -73,7 +81,7 @@ def test_what_many_pieces_wrote_is_sent_in_one_statement_each(
         tx.keep_piece()
     assert recorder.told == []
     tx.flush()
-    assert recorder.told == ["write_head 3 2", "insert_event 1 2 3"]
+    assert recorder.told == ["write_all head 3 head 2 event 1 event 2 event 3"]
 
 
 def test_a_piece_that_fails_takes_only_its_own_writes_with_it(
@@ -87,8 +95,8 @@ def test_a_piece_that_fails_takes_only_its_own_writes_with_it(
     tx.undo_piece()
     tx.flush()
     mark, undo = recorder.told.index("SAVEPOINT piece"), recorder.told.index("ROLLBACK TO piece")
-    assert {"write_head 1", "insert_event 1"} <= set(recorder.told[:mark])
-    assert "write_head 2" in recorder.told[mark:undo]
+    assert recorder.told[:mark] == ["write_all head 1 event 1"]
+    assert "write_all head 2" in recorder.told[mark:undo]
     assert recorder.told[undo + 1 :] == ["RELEASE piece"]
 
 
@@ -109,18 +117,18 @@ def test_a_read_of_one_run_leaves_what_others_wrote_for_later(
     tx.one("read_run", run_id="b")
     assert recorder.told == ["SELECT read_run"]
     tx.one("read_run", run_id="a")
-    assert recorder.told[1:] == ["write_head 1", "SELECT read_run"]
+    assert recorder.told[1:] == ["write_all head 1", "SELECT read_run"]
 
 
 def test_an_attempt_that_starts_and_ends_at_once_is_started_first(
     tx: BufferedTransaction, recorder: Recorder
 ) -> None:
     tx.run("end_attempt", n=1)
-    tx.run("start_attempt", n=2)
+    start_attempt(tx, 2)
     tx.run("end_attempt", n=2)
     tx.keep_piece()
     tx.flush()
-    assert recorder.told == ["start_attempt 2", "end_attempt 1", "end_attempt 2"]
+    assert recorder.told == ["write_all attempt 2", "end_attempt 1", "end_attempt 2"]
 
 
 def test_a_text_that_cannot_be_stored_is_refused_before_anything_is_sent(
@@ -145,9 +153,9 @@ def test_what_was_read_ahead_is_not_asked_for_again_until_it_is_written(
     tx.begin_piece()
     assert tx.one("read_fold", run_id="a") == {"fold": "old"}
     assert recorder.told == []
-    tx.run("write_fold", run_id="a", n=1)
+    tx.run("write_fold", run_id="a", fold="{}", status="pending", now=1)
     tx.one("read_fold", run_id="a")
-    assert recorder.told[-2:] == ["write_fold 1", "SELECT read_fold"]
+    assert recorder.told[-2:] == ["write_all fold 1", "SELECT read_fold"]
     tx.undo_piece()
     recorder.told.clear()
     assert tx.one("read_fold", run_id="a") == {"fold": "old"}
@@ -164,7 +172,7 @@ def test_waiting_runs_are_given_out_once_and_only_while_they_wait(
         tx.begin_piece()
         rows = tx.all("waiting_runs", backend_profile=profile, limit=limit)
         for row in rows:
-            tx.run("write_head", **{**row, "runner_id": "r", "n": 0})
+            write_head(tx, row["run_id"], 0, runner_id="r")
         tx.keep_piece()
         taken.append("".join(row["run_id"] for row in rows))
     assert taken == ["a", "b", "cd", "", ""]
@@ -177,7 +185,7 @@ def test_a_piece_that_fails_leaves_waiting_runs_to_others_of_a_later_group(
     tx.know_waiting(None, [head("a"), head("b")])
     tx.begin_piece()
     (first,) = tx.all("waiting_runs", backend_profile=None, limit=1)
-    tx.run("write_head", **{**first, "runner_id": "r", "n": 0})
+    write_head(tx, first["run_id"], 0, runner_id="r")
     tx.undo_piece()
     tx.begin_piece()
     (second,) = tx.all("waiting_runs", backend_profile=None, limit=1)

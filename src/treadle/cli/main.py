@@ -19,6 +19,7 @@ COMMANDS = {
     "db": ("treadle.cli.db", "migrate or verify a manager's database"),
     "thread-store": ("treadle.cli.thread_store", "keep threads for app-servers on any machine"),
     "demo": ("treadle.cli.demo", "show the whole path on a sample project, offline"),
+    "bench": ("treadle.cli.bench", "measure parts of Treadle beside what they are held against"),
     "doctor": ("treadle.cli.doctor", "say what works on this machine, and what does not"),
     "completion": ("treadle.cli.completion", "complete commands and options in a shell"),
 }

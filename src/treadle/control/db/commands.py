@@ -18,12 +18,21 @@ from treadle.control.records import (
     Command,
     CommandPage,
     CommandRequest,
+    CommandState,
     CommandType,
     ResultEnvelope,
     TerminalStatus,
 )
 from treadle.kit.clock import iso_millis
 from treadle.kit.mint import new_id
+
+# What of a command's row only a change of the command sets.
+UNCHANGED: Row = {
+    "delivered_epoch": None,
+    "failure_kind": None,
+    "failure_message": None,
+    "closed_at_ms": None,
+}
 
 
 def create_command(
@@ -49,14 +58,15 @@ def create_command(
             order = Arrival(new_id(), CommandType.INTERRUPT, step.payload)
             _insert(tx, journal, order, msgspec.json.encode(step.payload), step.target)
     target = target_of(journal.fold, busy_policy, command)
-    _insert(tx, journal, command, payload, target, request.expires_in_ms)
+    row = _insert(tx, journal, command, payload, target, request.expires_in_ms)
     for step in steps(journal.fold, command, target):
         if isinstance(step, Close):
             _close(journal, step)
         else:
             journal.note("run-terminal", terminalStatus=step.terminal_status)
+    row |= journal.changes_of(command.id)
     journal.save()
-    return keep_answer(tx, scope, key, msgspec.json.encode(read_command(tx, run_id, command.id)))
+    return keep_answer(tx, scope, key, msgspec.json.encode(command_of(row)))
 
 
 def read_command(tx: Transaction, run_id: str, command_id: str) -> Command:
@@ -143,27 +153,28 @@ def _insert(
     payload: bytes,
     target: OpenCommand | None,
     expires_in_ms: int | None = None,
-) -> None:
+) -> Row:
+    """Add the command; returns its row as a read would find it."""
     journal.head.cmd_last += 1
     target_id = target.id if target else None
     expires_at_ms = None if expires_in_ms is None else tx.now_ms + expires_in_ms
-    tx.run(
-        "insert_command",
-        run_id=journal.run_id,
-        cmd_seq=journal.head.cmd_last,
-        command_id=command.id,
-        type=command.type,
-        payload=payload.decode(),
-        target_command_id=target_id,
-        expires_at_ms=expires_at_ms,
-        now=tx.now_ms,
-    )
+    row: Row = {
+        "run_id": journal.run_id,
+        "cmd_seq": journal.head.cmd_last,
+        "command_id": command.id,
+        "type": command.type,
+        "payload": payload.decode(),
+        "target_command_id": target_id,
+        "expires_at_ms": expires_at_ms,
+    }
+    tx.run("insert_command", **row, now=tx.now_ms)
     created: dict[str, Any] = {"commandType": command.type, "cmdSeq": journal.head.cmd_last}
     if target_id:
         created["targetCommandId"] = target_id
     if expires_at_ms is not None:
         created["expiresAtMs"] = expires_at_ms
     journal.note("command-created", command.id, commandId=command.id, **created)
+    return {**row, "state": CommandState.PENDING, "created_at_ms": tx.now_ms, **UNCHANGED}
 
 
 def _close(journal: RunJournal, step: Close) -> None:

@@ -29,24 +29,24 @@ _decode_payload = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Head(msgspec.Struct):
-    """The hot row of a run."""
+    """The hot row of a run; the defaults are those of a new one."""
 
     run_id: str
-    epoch: int
-    runner_id: str | None
-    attempt_id: str | None
-    token_sha256: bytes | None
-    attempt: int
-    lease_ms: int
-    lease_until_ms: int
-    last_seq: int
-    producer_seq: int
-    cmd_last: int
-    open_commands: int
-    cancel: int
-    last_end: str | None
-    ended: int
-    last_holder: str | None
+    epoch: int = 0
+    runner_id: str | None = None
+    attempt_id: str | None = None
+    token_sha256: bytes | None = None
+    attempt: int = 0
+    lease_ms: int = 0
+    lease_until_ms: int = 0
+    last_seq: int = 0
+    producer_seq: int = 0
+    cmd_last: int = 0
+    open_commands: int = 0
+    cancel: int = 0
+    last_end: str | None = None
+    ended: int = 0
+    last_holder: str | None = None
 
     @property
     def facts(self) -> LeaseFacts:
@@ -65,17 +65,19 @@ class Head(msgspec.Struct):
 class RunJournal:
     """A run being changed; nothing is written before `save`, except rows of new commands."""
 
-    def __init__(self, tx: Transaction, run_id: str) -> None:
-        """Read the run's head.
+    def __init__(self, tx: Transaction, run_id: str, head: Head | None = None) -> None:
+        """Read the run's head, unless it is given.
 
         Raises:
             NotFound: there is no such run.
         """
-        row = tx.one("read_head", run_id=run_id)
-        if row is None:
-            raise run_not_found()
+        if head is None:
+            row = tx.one("read_head", run_id=run_id)
+            if row is None:
+                raise run_not_found()
+            head = msgspec.convert(row, Head)
         self.run_id = run_id
-        self.head = msgspec.convert(row, Head)
+        self.head = head
         self._tx = tx
         self._spec: RunSpec | None = None
         self._fold: RunFold | None = None
@@ -84,6 +86,30 @@ class RunJournal:
         self._fold_written = False
         self._rows: list[EventRow] = []
         self._changes: list[CommandChange] = []
+
+    @classmethod
+    def begin(cls, tx: Transaction, run_id: str, spec: RunSpec) -> "RunJournal":
+        """A run that was not there before."""
+        journal = cls(tx, run_id, Head(run_id))
+        journal._spec, journal._fold = spec, RunFold(session=spec.session_ref)
+        journal._row = {
+            "spec": msgspec.json.encode(spec).decode(),
+            "fold": msgspec.json.encode(journal._fold).decode(),
+            "created_at_ms": tx.now_ms,
+            "updated_at_ms": tx.now_ms,
+        }
+        tx.run(
+            "insert_run",
+            run_id=run_id,
+            tenant_id=spec.tenant_id,
+            project_id=spec.project_id,
+            spec=journal._row["spec"],
+            fold=journal._row["fold"],
+            status=run_status(journal._fold),
+            now=tx.now_ms,
+        )
+        tx.run("insert_head", run_id=run_id, backend_profile=spec.backend_profile)
+        return journal
 
     @property
     def fold(self) -> RunFold:
@@ -189,7 +215,10 @@ class RunJournal:
                 now=self._tx.now_ms,
             )
         for change in self._changes:
-            self._write_change(change)
+            columns = self._columns_of(change)
+            self._tx.run(
+                "change_command", run_id=self.run_id, command_id=change.command_id, **columns
+            )
         self._rows, self._changes, self._fold_moved = [], [], False
         self._tx.touched.add(self.run_id)
         if self.head.runner_id is None and self.head.open_commands and not self.head.ended:
@@ -234,19 +263,24 @@ class RunJournal:
         if self.fold.is_due(command_id, self._tx.now_ms):
             self.expire(command_id)
 
-    def _write_change(self, change: CommandChange) -> None:
+    def changes_of(self, command_id: str) -> Row:
+        """Columns of a command's row as `save` will write them; empty when nothing changed it."""
+        changed: Row = {}
+        for change in self._changes:
+            if change.command_id == command_id:
+                changed = self._columns_of(change)
+        return changed
+
+    def _columns_of(self, change: CommandChange) -> Row:
         result = change.result
-        self._tx.run(
-            "change_command",
-            run_id=self.run_id,
-            command_id=change.command_id,
-            state=change.state,
-            delivered_epoch=change.delivered_epoch,
-            failure_kind=change.failure_kind,
-            failure_message=change.failure_message,
-            result=msgspec.json.encode(result).decode() if result else None,
-            closed_at_ms=self._tx.now_ms if result else None,
-        )
+        return {
+            "state": change.state,
+            "delivered_epoch": change.delivered_epoch,
+            "failure_kind": change.failure_kind,
+            "failure_message": change.failure_message,
+            "result": msgspec.json.encode(result).decode() if result else None,
+            "closed_at_ms": self._tx.now_ms if result else None,
+        }
 
     def _knows_command(self, command_id: str) -> bool:
         if command_id in self.fold.open:

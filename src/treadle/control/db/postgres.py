@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+import msgspec
+
 from treadle.control.db.leases import OFFERED_COMMANDS
 from treadle.control.db.migrate import apply_migrations, find_missing, known_migrations
 from treadle.control.db.postgres_append import AppendLane
@@ -171,8 +173,11 @@ class _Writing(_Session):
         runs = _storable(run_id for piece in needs for run_id in piece.runs)
         if runs:
             tx.know("head", _by("run_id", self._all("lock_heads", runs=runs)))
-        claimed = {run_id for piece in needs if piece.claims for run_id in piece.runs}
-        self._read_ahead(tx, needs, claimed | self._lock_waiting(tx, needs))
+        folded = {run_id for piece in needs if piece.folds for run_id in piece.runs}
+        folded |= self._lock_waiting(tx, needs)
+        runners = [runner_id for piece in needs for runner_id in piece.runners]
+        if folded or runners:
+            self._read_ahead(tx, _storable(folded), _storable(runners))
         return tx
 
     def _lock_waiting(self, tx: BufferedTransaction, needs: list[Needs]) -> set[str]:
@@ -188,17 +193,24 @@ class _Writing(_Session):
             ids |= {head["run_id"] for head in heads}
         return ids
 
-    def _read_ahead(self, tx: BufferedTransaction, needs: list[Needs], runs: Iterable[str]) -> None:
-        """Read what claims of these runs, and the runners of all pieces, will be asked for."""
-        claimed = _storable(runs)
-        if claimed:
-            tx.know("fold", _by("run_id", self._all("ahead_runs", runs=claimed)))
-            found = self._all("ahead_commands", runs=claimed, limit=OFFERED_COMMANDS)
-            tx.know("commands", {run_id: [] for run_id in claimed} | _by("run_id", found))
-        runners = _storable(runner_id for piece in needs for runner_id in piece.runners)
-        if runners:
-            found = self._all("ahead_runners", runners=runners)
-            tx.know("runner", {id_: [] for id_ in runners} | _by("runner_id", found))
+    def _read_ahead(self, tx: BufferedTransaction, runs: list[str], runners: list[str]) -> None:
+        """Read folds and open commands of these runs, and these runners."""
+        found: dict[str, dict[str, list[Row]]] = {
+            "fold": {},
+            "commands": {run_id: [] for run_id in runs},
+            "runner": {runner_id: [] for runner_id in runners},
+        }
+        rows = self._all("read_ahead", runs=runs, runners=runners, limit=OFFERED_COMMANDS)
+        for row in rows:
+            body = msgspec.json.decode(row["body"])
+            if row["kind"] == "clock":
+                tx.know_time(body)
+                continue
+            if row["kind"] == "runner":
+                body["session_sha256"] = bytes.fromhex(body.pop("session_hex"))
+            found[row["kind"]].setdefault(row["id"], []).append(body)
+        for kind, rows_by_id in found.items():
+            tx.know(kind, rows_by_id)
 
     def _enter(self) -> int:
         """Migrate, then be present; one manager at a time does this.

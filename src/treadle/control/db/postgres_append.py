@@ -28,7 +28,9 @@ logger = logging.getLogger(__name__)
 MAX_WAITING = 1024
 # What one statement takes at most; a single larger batch goes alone.
 MAX_RUNS = 64
-MAX_EVENTS = 2000
+MAX_EVENTS = 1000
+# While one statement is at the server the next one is put together.
+LINES = 2
 CLOSE_SECONDS = 5.0
 
 
@@ -44,7 +46,7 @@ class _Batch:
 
 
 class AppendLane:
-    """Appends through a connection of their own."""
+    """Appends through connections of their own."""
 
     def __init__(
         self,
@@ -53,16 +55,16 @@ class AppendLane:
         on_commit: Callable[[frozenset[str]], None],
     ) -> None:
         """Start; `on_commit` hears which runs got events. `close` ends it."""
-        self._url = url
-        self._sql, self._names = positional(statements["append_plainly"])
+        self._statement = positional(statements["append_plainly"])
         self._on_commit = on_commit
         self._waiting: deque[_Batch] = deque()
+        self._at_work: set[str] = set()
         self._something = asyncio.Event()
-        self._connection: Any = None
-        self._failed_at: float | None = None
         self._closing = False
         self._scope = TaskScope("append lane")
-        self._scope.start(self._serve(), "serve")
+        self._lines = [_Line(url) for _ in range(LINES)]
+        for number, line in enumerate(self._lines):
+            self._scope.start(self._serve(line), f"line-{number}")
 
     async def append(self, run_id: str, token: str, request: AppendRequest) -> AppendAnswer | None:
         """Append and renew the lease; None when it must go the long way.
@@ -82,35 +84,41 @@ class AppendLane:
         return await answer
 
     async def close(self) -> None:
-        """Finish what waits, then close the connection. Idempotent."""
+        """Finish what waits, then close the connections. Idempotent."""
         self._closing = True
         self._something.set()
         await self._scope.join(CLOSE_SECONDS)
         await self._scope.close(1.0)
-        _send_away(self._waiting)
-        self._drop()
+        for batch in self._waiting:
+            if not batch.answer.done():
+                batch.answer.set_result(None)
+        for line in self._lines:
+            line.drop()
 
-    async def _serve(self) -> None:
+    async def _serve(self, line: "_Line") -> None:
         while self._waiting or not self._closing:
-            if not self._waiting:
+            group = self._take()
+            if not group:
                 self._something.clear()
                 await self._something.wait()
                 continue
-            group = self._take()
+            answers: dict[str, AppendAnswer] = {}
             try:
-                answers = await self._send(group)
-            except BaseException:
-                _send_away(group)
-                raise
-            for batch in group:
-                if not batch.answer.done():
-                    batch.answer.set_result(answers.get(batch.run_id))
+                answers = await self._send(line, group)
+            except Exception:  # a line that ended would leave all later callers waiting
+                logger.exception("an append failed; it goes the long way")
+            finally:
+                self._at_work.difference_update(batch.run_id for batch in group)
+                self._something.set()
+                for batch in group:
+                    if not batch.answer.done():
+                        batch.answer.set_result(answers.get(batch.run_id))
             if answers:
                 self._on_commit(frozenset(answers))
 
     def _take(self) -> list[_Batch]:
         """The oldest batches that fit into one statement, of each run only the first."""
-        group: dict[str, _Batch] = {}
+        group: list[_Batch] = []
         later: list[_Batch] = []
         events = 0
         while self._waiting and len(group) < MAX_RUNS:
@@ -118,29 +126,50 @@ class AppendLane:
             if group and events + size > MAX_EVENTS:
                 break
             batch = self._waiting.popleft()
-            if batch.run_id in group:
+            if batch.run_id in self._at_work:
                 later.append(batch)
-            else:
-                group[batch.run_id] = batch
-                events += size
+                continue
+            self._at_work.add(batch.run_id)
+            group.append(batch)
+            events += size
         self._waiting.extendleft(reversed(later))
-        return list(group.values())
+        return group
 
-    async def _send(self, group: list[_Batch]) -> dict[str, AppendAnswer]:
+    async def _send(self, line: "_Line", group: list[_Batch]) -> dict[str, AppendAnswer]:
         """The answers by run id; of none that did not fit, and of none at all after a failure."""
-        if not await self._connected():
-            return {}
+        sql, names = self._statement
         values = _values_of(group)
+        reach("control.append.sending")
+        rows = await line.fetch(sql, [values[name] for name in names])
+        reach("control.append.committed")
+        return {row["run_id"]: _answer_of(row) for row in rows}
+
+
+class _Line:
+    """One connection, made again when it was lost."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Any = None
+        self._failed_at: float | None = None
+
+    async def fetch(self, sql: str, values: list[Any]) -> list[Any]:
+        """The rows of a statement; none when it failed, whether it had an effect or not."""
+        if not await self._connected():
+            return []
         try:
-            reach("control.append.sending")
-            rows = await self._connection.fetch(self._sql, *[values[n] for n in self._names])
+            return await self._connection.fetch(sql, *values)
         except errors() as error:
             logger.info("an append failed; it goes the long way", exc_info=error)
             if self._connection.is_closed() or isinstance(error, TimeoutError):
-                self._drop()
-            return {}
-        reach("control.append.committed")
-        return {row["run_id"]: _answer_of(row) for row in rows}
+                self.drop()
+            return []
+
+    def drop(self) -> None:
+        """Cut the connection."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
 
     async def _connected(self) -> bool:
         """Whether there is a connection; after a failure none is tried for a while."""
@@ -157,11 +186,6 @@ class AppendLane:
             return False
         self._failed_at = None
         return True
-
-    def _drop(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
 
 
 def _values_of(group: list[_Batch]) -> dict[str, list[Any]]:
@@ -202,9 +226,3 @@ def _storable(run_id: str, request: AppendRequest, texts: list[str]) -> bool:
         or any("\0" in text for text in texts)
         or any("\0" in f"{e.type}{e.command_id}{e.at}" for e in request.events)
     )
-
-
-def _send_away(batches: "deque[_Batch] | list[_Batch]") -> None:
-    for batch in batches:
-        if not batch.answer.done():
-            batch.answer.set_result(None)

@@ -14,12 +14,31 @@ from treadle.control.db.batch import EventRow
 from treadle.control.db.transaction import Connection, Row, Transaction
 from treadle.control.faults import InvalidRequest
 
-# Statements that take many rows at once, with the parameter whose last row wins, if there is one.
-BULK = {
-    "write_head": "run_id",
-    "write_fold": "run_id",
-    "start_attempt": None,
+# Statements that take many rows at once, each parameter an array.
+INSERTS = ("insert_run", "insert_head", "insert_command")
+# Writes that go together in `write_all`: the prefix of their parameters there, the parameter whose
+# last row wins, if there is one, and all of them.
+TOGETHER: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
+    "write_head": (
+        "head",
+        "run_id",
+        (
+            *("run_id", "epoch", "runner_id", "attempt_id", "token_sha256", "attempt", "lease_ms"),
+            *("lease_until_ms", "last_seq", "producer_seq", "cmd_last", "open_commands"),
+            *("cancel", "last_end", "ended", "last_holder"),
+        ),
+    ),
+    "write_fold": ("fold", "run_id", ("run_id", "fold", "status", "now")),
+    "start_attempt": (
+        "attempt",
+        None,
+        ("run_id", "epoch", "runner_id", "attempt_id", "now"),
+    ),
 }
+EVENT_COLUMNS = (
+    *("run_id", "seq", "epoch", "producer_seq"),
+    *("type", "command_id", "at", "payload"),
+)
 # What a statement can see of what is kept back; one that is not here sees all of it. A statement
 # about one run sees only what was written for that run.
 _RUNS = frozenset({"insert_run", "write_fold"})
@@ -91,6 +110,10 @@ class BufferedTransaction(Transaction):
         for id_, rows in found.items():
             self._known[kind, id_] = rows
 
+    def know_time(self, now_ms: int) -> None:
+        """Take the time that was read once all locks were held."""
+        self._now_ms = now_ms
+
     def know_waiting(self, backend_profile: str | None, heads: list[Row]) -> None:
         """Take heads of waiting runs, locked, as many as the pieces of this profile may claim."""
         self._waiting[backend_profile] = deque(head["run_id"] for head in heads)
@@ -156,8 +179,7 @@ class BufferedTransaction(Transaction):
 
     def flush(self) -> None:
         """Send everything that was kept back."""
-        self._send(self._settled)
-        self._send_events(self._settled_events)
+        self._send(self._settled, self._settled_events)
         self._settled, self._settled_events = [], []
 
     def _forget_piece(self) -> None:
@@ -188,36 +210,42 @@ class BufferedTransaction(Transaction):
             super().begin_piece()
             self._marked = True
         settled, self._settled = _split(self._settled, sees, run_id)
-        self._send(settled)
-        self._send(own)
+        events = self._settled_events + self._own_events if sees_events else []
         if sees_events:
-            self._send_events(self._settled_events + self._own_events)
             self._settled_events, self._own_events = [], []
+        self._send(settled + own, events)
 
-    def _send(self, writes: list[Write]) -> None:
-        """Send what single statements need, then those in order, then what needs them."""
-        bulk: dict[str, dict[Any, Row]] = {}
+    def _send(self, writes: list[Write], events: list[EventRow]) -> None:
+        """Send new rows that others refer to, then what goes together, then the rest in order."""
+        inserts: dict[str, list[Row]] = {}
+        together: dict[str, dict[Any, Row]] = {}
         single: list[Write] = []
         for name, row in writes:
-            if name in BULK:
-                rows = bulk.setdefault(name, {})
-                key = BULK[name]
+            if name in INSERTS:
+                inserts.setdefault(name, []).append(row)
+            elif name in TOGETHER:
+                rows = together.setdefault(name, {})
+                key = TOGETHER[name][1]
                 rows[row[key] if key else len(rows)] = row
             else:
                 single.append((name, row))
-        # The end of an attempt may be among the single ones.
-        self._send_bulk("start_attempt", bulk.pop("start_attempt", {}))
+        for name in INSERTS:
+            if name in inserts:
+                self._connection.executemany(self._statements[name], inserts[name])
+        if together or events:
+            self._send_together(together, events)
         for name, row in single:
             self._connection.execute(self._statements[name], row)
-        for name, rows in bulk.items():
-            self._send_bulk(name, rows)
 
-    def _send_bulk(self, name: str, rows: dict[Any, Row]) -> None:
-        if rows:
-            self._connection.executemany(self._statements[name], list(rows.values()))
-
-    def _send_events(self, rows: list[EventRow]) -> None:
-        super().insert_events(rows)
+    def _send_together(self, together: dict[str, dict[Any, Row]], events: list[EventRow]) -> None:
+        arrays: Row = {
+            f"event_{column}": [row[place] for row in events]
+            for place, column in enumerate(EVENT_COLUMNS)
+        }
+        for name, (prefix, _, columns) in TOGETHER.items():
+            rows = together.get(name, {}).values()
+            arrays |= {f"{prefix}_{column}": [row[column] for row in rows] for column in columns}
+        self._connection.execute(self._statements["write_all"], arrays)
 
 
 def _split(

@@ -25,20 +25,7 @@ def create_run(tx: Transaction, spec: RunSpec, key: RequestKey | None) -> Stored
     known = answer_of(tx, scope, key)
     if known is not None:
         return known
-    run_id = new_id()
-    fold = RunFold(session=spec.session_ref)
-    tx.run(
-        "insert_run",
-        run_id=run_id,
-        tenant_id=spec.tenant_id,
-        project_id=spec.project_id,
-        spec=msgspec.json.encode(spec).decode(),
-        fold=msgspec.json.encode(fold).decode(),
-        status="pending",
-        now=tx.now_ms,
-    )
-    tx.run("insert_head", run_id=run_id, backend_profile=spec.backend_profile)
-    journal = RunJournal(tx, run_id)
+    journal = RunJournal.begin(tx, new_id(), spec)
     journal.note("run-created", backendProfile=spec.backend_profile)
     journal.save()
     run = run_of(journal.run_row(), tx.now_ms)

@@ -71,8 +71,8 @@ async def open_sqlite(path: Path, clock: Clock, on_commit: OnCommit) -> Reposito
     lock = FileLock(path.with_name(path.name + ".lock"))
     try:
         version = _prepare(path, clock)
-        reading = _Opened(_connect(path), clock, "BEGIN")
-        writing = _Opened(_connect(path), clock, "BEGIN IMMEDIATE")
+        reading = _Opened(connect_file(path), clock, "BEGIN")
+        writing = _Opened(connect_file(path), clock, "BEGIN IMMEDIATE")
     except (sqlite3.Error, OSError) as error:
         lock.release()
         raise DatabaseUnusable(
@@ -116,7 +116,7 @@ def _prepare(path: Path, clock: Clock) -> int:
     # Prompts and replies are in there: for the owner's eyes only. SQLite gives its side files the
     # mode of the database.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    opened = _Opened(_connect(path), clock, "BEGIN IMMEDIATE")
+    opened = _Opened(connect_file(path), clock, "BEGIN IMMEDIATE")
     try:
         tx = opened.begin([])
         version = apply_migrations(opened.connection, "sqlite", tx.now_ms)
@@ -127,7 +127,8 @@ def _prepare(path: Path, clock: Clock) -> int:
     return version
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def connect_file(path: Path) -> sqlite3.Connection:
+    """A connection as durable as ours are, whose rows are dicts."""
     # check_same_thread off: opened here, used by exactly one database thread afterwards.
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False

@@ -100,7 +100,7 @@ class ThreadRepository:
         work = partial(
             commands.create_command, run_id=run_id, request=request, payload=payload, key=key
         )
-        return await self._write(work, Needs(runs=(run_id,)))
+        return await self._write(work, Needs(runs=(run_id,), folds=True))
 
     async def read_command(self, run_id: str, command_id: str) -> Command:
         """See `Repository.read_command`."""
@@ -143,7 +143,7 @@ class ThreadRepository:
     async def claim(self, run_id: str, claimant: Claimant) -> Claim:
         """See `Repository.claim`."""
         work = partial(leases.claim, run_id=run_id, claimant=claimant)
-        needs = Needs(runs=(run_id,), runners=(claimant.runner_id,), claims=True)
+        needs = Needs(runs=(run_id,), runners=(claimant.runner_id,), folds=True)
         return await self._write(work, needs)
 
     async def claim_waiting(
@@ -163,7 +163,7 @@ class ThreadRepository:
             if answer is not None:
                 return answer
         work = partial(leases.append, run_id=run_id, token=token, request=request)
-        return await self._write(work, Needs(runs=(run_id,)))
+        return await self._write(work, Needs(runs=(run_id,), folds=True))
 
     async def heartbeat(
         self, runner_id: str, token: str, request: HeartbeatRequest

@@ -68,8 +68,8 @@ class Needs:
     """Anything else that two writers must not decide at once, as in `runner:NAME`: locked."""
     runners: tuple[str, ...] = ()
     """Ids of runners that are read."""
-    claims: bool = False
-    """Whether the runs are to be claimed, which takes their folds and open commands."""
+    folds: bool = False
+    """Whether the folds and open commands of these runs are read too."""
     pool: tuple[str | None, int] | None = None
     """A claim of up to so many waiting runs of a profile (None: any)."""
 

@@ -1,13 +1,6 @@
 -- Every statement of the PostgreSQL repository, by name. Parameters are named.
 -- Statements that unnest take each parameter as an array with one place per row.
 
--- name: insert_run
-INSERT INTO runs (run_id, tenant_id, project_id, spec, fold, status, created_at_ms, updated_at_ms)
-VALUES (:run_id, :tenant_id, :project_id, :spec, :fold, :status, :now, :now)
-
--- name: insert_head
-INSERT INTO run_heads (run_id, backend_profile) VALUES (:run_id, :backend_profile)
-
 -- name: read_head
 SELECT * FROM run_heads WHERE run_id = :run_id FOR UPDATE
 
@@ -50,12 +43,6 @@ WHERE run_id = :run_id AND seq > :after_seq ORDER BY seq LIMIT :limit
 
 -- name: read_progress
 SELECT last_seq, cmd_last, ended FROM run_heads WHERE run_id = :run_id
-
--- name: insert_command
-INSERT INTO commands (run_id, cmd_seq, command_id, type, payload, state, target_command_id,
-    expires_at_ms, created_at_ms)
-VALUES (:run_id, :cmd_seq, :command_id, :type, :payload, 'pending', :target_command_id,
-    :expires_at_ms, :now)
 
 -- name: change_command
 UPDATE commands SET state = :state, delivered_epoch = :delivered_epoch,
@@ -109,11 +96,6 @@ INSERT INTO claim_waits (run_id, epoch, waiter) VALUES (:run_id, :epoch, :waiter
 ON CONFLICT DO NOTHING
 RETURNING waiter
 
--- name: start_attempt
-INSERT INTO run_attempts (run_id, epoch, runner_id, attempt_id, claimed_at_ms)
-SELECT * FROM unnest(:run_id::text[], :epoch::bigint[], :runner_id::text[], :attempt_id::text[],
-    :now::bigint[])
-
 -- name: end_attempt
 UPDATE run_attempts SET ended_at_ms = :now, end_reason = :reason
 WHERE run_id = :run_id AND epoch = :epoch AND ended_at_ms IS NULL
@@ -137,18 +119,6 @@ SELECT pg_advisory_xact_lock(name) FROM
 
 -- name: lock_heads
 SELECT * FROM run_heads WHERE run_id = ANY(:runs::text[]) ORDER BY run_id FOR UPDATE
-
--- name: ahead_runs
-SELECT run_id, spec, fold, created_at_ms, updated_at_ms FROM runs WHERE run_id = ANY(:runs::text[])
-
--- name: ahead_commands
-SELECT c.* FROM unnest(:runs::text[]) AS run (id) CROSS JOIN LATERAL (
-    SELECT * FROM commands WHERE run_id = run.id AND state IN ('pending', 'delivered')
-    ORDER BY cmd_seq LIMIT :limit) AS c
-
--- name: ahead_runners
-SELECT runner_id, attempt_id, session_sha256, draining, last_seen_ms FROM runners
-WHERE runner_id = ANY(:runners::text[])
 
 -- name: append_plainly
 -- One row of `asked` per run; events of all runs in one row of arrays, `skipped` before a run's own.
@@ -213,27 +183,73 @@ SELECT to_regclass('schema_migrations') IS NOT NULL AS found
 -- name: read_server
 SELECT current_setting('server_version_num')::bigint AS version
 
--- name: write_head
+-- name: insert_run
+INSERT INTO runs (run_id, tenant_id, project_id, spec, fold, status, created_at_ms, updated_at_ms)
+SELECT n.run_id, n.tenant_id, n.project_id, n.spec, n.fold, n.status, n.now, n.now
+FROM unnest(:run_id::text[], :tenant_id::text[], :project_id::text[], :spec::text[],
+    :fold::text[], :status::text[], :now::bigint[])
+    AS n (run_id, tenant_id, project_id, spec, fold, status, now)
+
+-- name: insert_head
+INSERT INTO run_heads (run_id, backend_profile)
+SELECT * FROM unnest(:run_id::text[], :backend_profile::text[])
+
+-- name: insert_command
+INSERT INTO commands (run_id, cmd_seq, command_id, type, payload, state, target_command_id,
+    expires_at_ms, created_at_ms)
+SELECT n.run_id, n.cmd_seq, n.command_id, n.type, n.payload, 'pending', n.target_command_id,
+    n.expires_at_ms, n.now
+FROM unnest(:run_id::text[], :cmd_seq::bigint[], :command_id::text[], :type::text[],
+    :payload::text[], :target_command_id::text[], :expires_at_ms::bigint[], :now::bigint[])
+    AS n (run_id, cmd_seq, command_id, type, payload, target_command_id, expires_at_ms, now)
+
+-- name: write_all
+-- Heads, folds, events and attempts of all runs of a group.
+WITH events AS (
+    INSERT INTO run_events (run_id, seq, epoch, producer_seq, type, command_id, at, payload)
+    SELECT * FROM unnest(:event_run_id::text[], :event_seq::bigint[], :event_epoch::bigint[],
+        :event_producer_seq::bigint[], :event_type::text[], :event_command_id::text[],
+        :event_at::text[], :event_payload::text[])
+), folds AS (
+    UPDATE runs AS r SET fold = n.fold, status = n.status, updated_at_ms = n.now
+    FROM unnest(:fold_run_id::text[], :fold_fold::text[], :fold_status::text[],
+        :fold_now::bigint[]) AS n (run_id, fold, status, now)
+    WHERE r.run_id = n.run_id
+), attempts AS (
+    INSERT INTO run_attempts (run_id, epoch, runner_id, attempt_id, claimed_at_ms)
+    SELECT * FROM unnest(:attempt_run_id::text[], :attempt_epoch::bigint[],
+        :attempt_runner_id::text[], :attempt_attempt_id::text[], :attempt_now::bigint[])
+)
 UPDATE run_heads AS h SET epoch = n.epoch, runner_id = n.runner_id, attempt_id = n.attempt_id,
     token_sha256 = n.token_sha256, attempt = n.attempt, lease_ms = n.lease_ms,
     lease_until_ms = n.lease_until_ms, last_seq = n.last_seq, producer_seq = n.producer_seq,
     cmd_last = n.cmd_last, open_commands = n.open_commands, cancel = n.cancel,
     last_end = n.last_end, ended = n.ended, last_holder = n.last_holder
-FROM unnest(:run_id::text[], :epoch::bigint[], :runner_id::text[], :attempt_id::text[],
-    :token_sha256::bytea[], :attempt::bigint[], :lease_ms::bigint[], :lease_until_ms::bigint[],
-    :last_seq::bigint[], :producer_seq::bigint[], :cmd_last::bigint[], :open_commands::bigint[],
-    :cancel::bigint[], :last_end::text[], :ended::bigint[], :last_holder::text[])
+FROM unnest(:head_run_id::text[], :head_epoch::bigint[], :head_runner_id::text[],
+    :head_attempt_id::text[], :head_token_sha256::bytea[], :head_attempt::bigint[],
+    :head_lease_ms::bigint[], :head_lease_until_ms::bigint[], :head_last_seq::bigint[],
+    :head_producer_seq::bigint[], :head_cmd_last::bigint[], :head_open_commands::bigint[],
+    :head_cancel::bigint[], :head_last_end::text[], :head_ended::bigint[],
+    :head_last_holder::text[])
     AS n (run_id, epoch, runner_id, attempt_id, token_sha256, attempt, lease_ms, lease_until_ms,
         last_seq, producer_seq, cmd_last, open_commands, cancel, last_end, ended, last_holder)
 WHERE h.run_id = n.run_id
 
--- name: write_fold
-UPDATE runs AS r SET fold = n.fold, status = n.status, updated_at_ms = n.now
-FROM unnest(:run_id::text[], :fold::text[], :status::text[], :now::bigint[])
-    AS n (run_id, fold, status, now)
-WHERE r.run_id = n.run_id
-
--- name: insert_event
-INSERT INTO run_events (run_id, seq, epoch, producer_seq, type, command_id, at, payload)
-SELECT * FROM unnest(:run_id::text[], :seq::bigint[], :epoch::bigint[], :producer_seq::bigint[],
-    :type::text[], :command_id::text[], :at::text[], :payload::text[])
+-- name: read_ahead
+-- The time, and as JSON what a group is about to ask for; everything that is locked is so by now.
+SELECT 'clock' AS kind, '' AS id,
+    (extract(epoch FROM clock_timestamp()) * 1000)::bigint::text AS body
+UNION ALL
+SELECT 'fold', run_id, json_build_object('spec', spec, 'fold', fold,
+    'created_at_ms', created_at_ms, 'updated_at_ms', updated_at_ms)::text
+FROM runs WHERE run_id = ANY(:runs::text[])
+UNION ALL
+SELECT 'commands', c.run_id, to_json(c)::text
+FROM unnest(:runs::text[]) AS run (id) CROSS JOIN LATERAL (
+    SELECT * FROM commands WHERE run_id = run.id AND state IN ('pending', 'delivered')
+    ORDER BY cmd_seq LIMIT :limit) AS c
+UNION ALL
+SELECT 'runner', runner_id, json_build_object('runner_id', runner_id, 'attempt_id', attempt_id,
+    'session_hex', encode(session_sha256, 'hex'), 'draining', draining,
+    'last_seen_ms', last_seen_ms)::text
+FROM runners WHERE runner_id = ANY(:runners::text[])

@@ -1,0 +1,25 @@
+"""`treadle bench`: measures a part of Treadle beside what it is measured against.
+
+Finds the benchmark and hands over; each is a module with `run(arguments) -> exit code`.
+"""
+
+import importlib
+import sys
+
+BENCHES = {
+    "control": ("treadle.cli.bench_control.main", "the manager: appends, claims, latencies, start"),
+}
+
+
+def run(arguments: list[str]) -> int:
+    """Run a benchmark; the exit code."""
+    name = arguments[0] if arguments else "--help"
+    if name in BENCHES:
+        return int(importlib.import_module(BENCHES[name][0]).run(arguments[1:]))
+    lines = "\n".join(f"  {name:8}  {text}" for name, (_, text) in BENCHES.items())
+    usage = f"usage: treadle bench NAME [OPTION ...]\n\n{lines}\n\nEach has a --help of its own."
+    if name in ("-h", "--help"):
+        print(usage)
+        return 0
+    print(f"treadle bench: there is no benchmark {name!r}\n\n{usage}", file=sys.stderr)
+    return 2
