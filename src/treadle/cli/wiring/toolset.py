@@ -53,10 +53,14 @@ class Toolset:
         rules, problems = self._rules.book(config)
         permits = Permits(rules)
         commands = has_environment and config.feature("shell_tool", True)
+        # As 0.129.0 has it: without sessions of commands there is the classic tool.
+        sessions_on = commands and config.feature("unified_exec", True)
+        classic = commands and not sessions_on
         answers_early = config.feature("default_mode_request_user_input")
         listed: list[tuple[bool, Callable[[], Tool]]] = [
-            (commands, lambda: ExecCommand(sessions, self.shell, permits, self.logins)),
-            (commands, lambda: WriteStdin(sessions)),
+            (sessions_on, lambda: ExecCommand(sessions, self.shell, permits, self.logins)),
+            (sessions_on, lambda: WriteStdin(sessions)),
+            (classic, lambda: Shell(sessions, permits)),
             (has_environment, lambda: ApplyPatch(permits)),
             (_is_on(config, "update_plan"), UpdatePlan),
             (has_environment and _is_on(config, "view_image"), ViewImage),
@@ -69,7 +73,9 @@ class Toolset:
                 lambda: RequestPermissions(permits.grants),
             ),
         ]
-        shells: list[Tool] = [Shell(sessions, permits), ShellScript(sessions, self.shell, permits)]
+        shells: list[Tool] = [ShellScript(sessions, self.shell, permits)]
+        if sessions_on:
+            shells.append(Shell(sessions, permits))
         tools = Toolbox(
             [make() for wanted, make in listed if wanted],
             unlisted=shells if commands else (),

@@ -13,13 +13,35 @@ from typing import Any
 Action = dict[str, Any]
 
 _SEPARATORS = {"&&", "||", ";", "|"}
-_SHELL_SYNTAX = re.compile(r"[<>`(){}\n]|\$[({]|(?<!&)&(?!&)")
-_FILTERS = {"wc", "head", "tail", "sort", "uniq", "cut", "tr", "column", "nl", "true", "less"}
+_SHELL_SYNTAX = re.compile(r"[<>`(){}\n$*?~\[]|(?<!&)&(?!&)")
+_FILTERS = {
+    "wc",
+    "head",
+    "tail",
+    "sort",
+    "uniq",
+    "cut",
+    "tr",
+    "column",
+    "nl",
+    "less",
+    "sed",
+    "xargs",
+}
+"""What may follow a pipe without changing what the command before it does."""
+_XARGS_READERS = {"cat", "grep", "rg", "head", "tail", "wc", "ls", "sed"}
 _SED_PRINT = re.compile(r"\d+(,(\d+|\$))?p")
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9+\-./:@\]_]+")
+_DULL_FOLDERS = {"build", "dist", "node_modules", "src"}
+"""Never shown as the last part of a path (0.129.0, 0.169.0)."""
 _VALUE_FLAGS = {
     "rg": {"-g", "--glob", "-t", "--type", "-A", "-B", "-C", "-m", "--max-count", "-e"},
     "grep": {"-A", "-B", "-C", "-m", "-e", "--include", "--exclude"},
     "ls": {"-I", "-w", "--ignore"},
+    "tree": {"-L", "-P", "-I"},
+    "du": {"-d", "--max-depth", "-B"},
+    "fd": {"-t", "--type", "-e", "--extension", "-d", "--max-depth", "-E", "--exclude"},
+    "awk": {"-F", "-v"},
     "head": {"-n", "-c"},
     "tail": {"-n", "-c"},
 }
@@ -31,11 +53,12 @@ def command_actions(script: str, cwd: str) -> list[Action]:
     words = _words(script)
     if words is None:
         return unknown
+    steps = _told(_steps(words))
     actions: list[Action] = []
-    for command, piped in _steps(words):
+    for command, piped in steps:
         if not command:
             return unknown
-        if piped and command[0] in _FILTERS and not _names_file(command):
+        if piped and _only_filters(command):
             continue
         if command[0] == "cd" and len(command) == 2:
             cwd = os.path.normpath(os.path.join(cwd, command[1]))
@@ -44,7 +67,35 @@ def command_actions(script: str, cwd: str) -> list[Action]:
         if action is None:
             return unknown
         actions.append(action)
+    if len(actions) == 1 and _prints_lines(steps):
+        actions[0]["command"] = " | ".join(" ".join(command) for command, _ in steps)
     return actions or unknown
+
+
+def _told(steps: list[tuple[list[str], bool]]) -> list[tuple[list[str], bool]]:
+    """Without steps that only say something first, or do nothing."""
+    left = [step for step in steps if step[0] != ["true"]]
+    while len(left) > 1 and left[0][0][:1] == ["echo"] and not left[1][1]:
+        left = left[1:]
+    return left
+
+
+def _prints_lines(steps: list[tuple[list[str], bool]]) -> bool:
+    """Whether it is one pipe with a `sed -n` that picks lines: shown whole."""
+    one_pipe = len(steps) > 1 and all(piped for _, piped in steps[1:])
+    return one_pipe and any(command[:2] == ["sed", "-n"] for command, _ in steps)
+
+
+def _only_filters(command: list[str]) -> bool:
+    name = command[0]
+    if name == "sed":
+        picks = command[1:2] == ["-n"] and bool(_SED_PRINT.fullmatch(command[-1]))
+        return (picks and len(command) == 3) or (len(command) == 2 and command[1][0] != "-")
+    if name == "xargs":
+        inner = [word for word in command[1:] if not word.startswith("-")][:1]
+        changes = inner == ["sed"] and "-n" not in command
+        return bool(inner) and inner[0] in _XARGS_READERS and not changes
+    return name in _FILTERS and not _names_file(command)
 
 
 def _words(script: str) -> list[str] | None:
@@ -103,7 +154,23 @@ def _operands(command: list[str]) -> list[str]:
 
 def _action(command: list[str], cwd: str) -> Action | None:
     reader = _READERS.get(command[0])
-    return reader(command, shlex.join(command), cwd) if reader else None
+    return reader(command, " ".join(map(_quoted, command)), cwd) if reader else None
+
+
+def _quoted(word: str) -> str:
+    """A word as the references quote it: everything but the plainest."""
+    if _PLAIN_WORD.fullmatch(word):
+        return word
+    if "'" in word and not re.search(r'["$`\\!]', word):
+        return f'"{word}"'
+    return shlex.quote(word + " ")[:-2] + "'"
+
+
+def _shown(path: str) -> str:
+    """The part of a path that says most."""
+    parts = [part for part in path.rstrip("/").split("/") if part]
+    telling = [part for part in parts if part not in _DULL_FOLDERS]
+    return telling[-1] if telling else path
 
 
 def _read(path: str, text: str, cwd: str) -> Action:
@@ -124,7 +191,7 @@ def _sed(command: list[str], text: str, cwd: str) -> Action | None:
 
 def _list(command: list[str], text: str, _cwd: str) -> Action | None:
     operands = _operands(command)
-    return {"type": "listFiles", "command": text, "path": operands[0] if operands else None}
+    return {"type": "listFiles", "command": text, "path": _shown(operands[0]) if operands else None}
 
 
 def _rg(command: list[str], text: str, cwd: str) -> Action | None:
@@ -137,16 +204,25 @@ def _search(command: list[str], text: str, _cwd: str) -> Action | None:
     operands = _operands(command)
     if "-e" in command[1:-1]:
         operands.insert(0, command[command.index("-e") + 1])
-    if not operands:
-        return None
-    path = operands[1] if len(operands) > 1 else None
-    return {"type": "search", "command": text, "query": operands[0], "path": path}
+    query = operands[0] if operands else None
+    path = _shown(operands[1]) if len(operands) > 1 else None
+    return {"type": "search", "command": text, "query": query, "path": path}
+
+
+def _fd(command: list[str], text: str, cwd: str) -> Action | None:
+    return (_search if _operands(command) else _list)(command, text, cwd)
+
+
+def _awk(command: list[str], text: str, cwd: str) -> Action | None:
+    operands = _operands(command)
+    return _read(operands[1], text, cwd) if len(operands) == 2 else None
 
 
 def _find(command: list[str], text: str, _cwd: str) -> Action | None:
     if {"-exec", "-execdir", "-delete", "-ok", "-fprint"} & set(command):
         return None
-    path = command[1] if len(command) > 1 and not command[1].startswith("-") else None
+    given = command[1] if len(command) > 1 and not command[1].startswith("-") else None
+    path = _shown(given) if given else None
     for flag in ("-name", "-iname", "-path", "-regex"):
         if flag in command[:-1]:
             query = command[command.index(flag) + 1]
@@ -170,8 +246,16 @@ _READERS: dict[str, Callable[[list[str], str, str], Action | None]] = {
     "head": _read_last,
     "tail": _read_last,
     "sed": _sed,
+    "awk": _awk,
     "ls": _list,
+    "eza": _list,
+    "exa": _list,
     "tree": _list,
+    "du": _list,
+    "fd": _fd,
+    "ag": _search,
+    "ack": _search,
+    "pt": _search,
     "rg": _rg,
     "grep": _search,
     "egrep": _search,
