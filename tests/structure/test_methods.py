@@ -26,6 +26,7 @@ WITHOUT_LANE = {
     "thread/turns/list",
     "thread/items/list",
     "thread/items/read",
+    "thread/events/list",
     "thread/search",
     "thread/searchOccurrences",
     "model/list",

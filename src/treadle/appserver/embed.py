@@ -45,10 +45,11 @@ class ServerStopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ServerNotification:
-    """Something the server tells."""
+    """Something the server tells; `seq` is its number in its thread, if it has one."""
 
     method: str
     params: Any
+    seq: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,8 @@ class _EmbeddedChannel:
             )
 
     async def _told(self, notification: jsonrpc.Notification) -> None:
-        event = ServerNotification(notification.method, _plain(notification.raw_params))
+        params = _plain(notification.raw_params)
+        event = ServerNotification(notification.method, params, notification.seq)
         while True:
             try:
                 self._offer(event)

@@ -86,9 +86,10 @@ class SettingsChanged(ThreadEvent, kw_only=True, frozen=True):
 
 
 class TurnBegan(ThreadEvent, kw_only=True, frozen=True):
-    """A turn started."""
+    """A turn started, or goes on (`again`) that a server before this one started."""
 
     turn: Turn
+    again: bool = False
 
 
 class TurnFinished(ThreadEvent, kw_only=True, frozen=True):

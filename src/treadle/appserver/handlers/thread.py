@@ -42,6 +42,7 @@ async def resume(context: Context, params: proto.ThreadResumeParams) -> proto.Re
     opened = await _open(context, params)
     subscriptions, thread_id = context.services.subscriptions, str(opened.thread.thread_id)
     subscriptions.subscribe(context.session, thread_id)
+    context.afterwards(lambda: subscriptions.catch_up(context.session, thread_id, opened.last_seq))
     answer = proto.ResumedSession(**session_facts(opened))
     answer.collaboration_mode = opened.thread.agent.settings.collaboration_mode
     if not params.exclude_turns:
@@ -93,17 +94,20 @@ def _catch_up(context: Context, opened: Opened) -> None:
     context.services.life.queues.wake(thread_id)
 
 
-async def read(context: Context, params: proto.ThreadReadParams) -> proto.ThreadResult:
+async def read(context: Context, params: proto.ThreadReadParams) -> proto.ReadThread:
     """A thread's summary, with its turns on request; loads nothing."""
     check_id(params.thread_id)
     threads = context.services.threads
+    last_seq = context.services.threads.feed.last(params.thread_id)
     try:
         summary = await threads.read(params.thread_id)
-        if params.include_turns:
+        if params.include_turns and last_seq is None:
+            summary.turns, last_seq = await context.services.life.events.turns(params.thread_id)
+        elif params.include_turns:
             summary.turns = await threads.turns(params.thread_id)
     except ThreadNotFound:
         raise invalid_request(f"thread not loaded: {params.thread_id}") from None
-    return proto.ThreadResult(thread=summary)
+    return proto.ReadThread(thread=summary, last_seq=last_seq)
 
 
 async def list_threads(context: Context, params: proto.ThreadListParams) -> proto.ThreadListResult:

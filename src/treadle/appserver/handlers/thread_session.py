@@ -58,6 +58,7 @@ def session_facts(opened: Opened) -> dict[str, Any]:
         "approvals_reviewer": settings.approvals_reviewer,
         "sandbox": settings.sandbox,
         "reasoning_effort": settings.effort,
+        "last_seq": opened.last_seq,
     }
 
 

@@ -148,6 +148,7 @@ class TurnLife:
             TurnBegan(
                 thread_id=thread.thread_id,
                 turn=Turn(id=state.turn_id, root_turn_id=state.turn_id, started_at=started_at),
+                again=self._reopened,
             )
         )
         if not self._reopened:

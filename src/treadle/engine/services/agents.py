@@ -317,7 +317,7 @@ class AgentHost:
 
     # ------------------------------------------------------------------ ends of turns
 
-    def hear(self, event: ThreadEvent) -> None:
+    def hear(self, event: ThreadEvent, seq: int | None) -> None:
         """An agent's end is told to its parent; an interrupted parent's children stop too."""
         if type(event) is StatusChanged:
             if isinstance(event.status, NotLoaded):

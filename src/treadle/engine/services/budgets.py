@@ -202,7 +202,7 @@ class Budgets:
 
     # ------------------------------------------------------------------ time
 
-    def hear(self, event: ThreadEvent) -> None:
+    def hear(self, event: ThreadEvent, seq: int | None) -> None:
         """Turns start and stop the clocks of who pays for them."""
         kind = type(event)
         if isinstance(event, StatusChanged) and isinstance(event.status, NotLoaded):

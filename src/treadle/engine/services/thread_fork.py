@@ -11,6 +11,7 @@ from treadle.domain import history
 from treadle.domain.agents import AGENT_LINE
 from treadle.domain.approvals import APPROVAL_LINE
 from treadle.domain.budgets import BUDGET_LINE
+from treadle.domain.event_log import count_events
 from treadle.domain.goals import GOAL_LINE
 from treadle.domain.inbox import INBOX_LINE
 from treadle.domain.records import (
@@ -109,7 +110,9 @@ class Forks:
         await thread.log.change(patch)
         turns = restore(thread, records, past)
         usage = None if asked.exclude_turns else past.usage
-        return Opened(thread, plan, turns, usage)
+        threads.feed.begin(thread.thread_id, count_events(records))
+        last_seq = threads.feed.position(thread.thread_id)
+        return Opened(thread, plan, turns, usage, last_seq=last_seq)
 
     async def from_items(
         self, thread_id: str, items: list[dict[str, Any]], overrides: Overrides, client: Client
@@ -144,7 +147,7 @@ class Forks:
         thread.log.append(records)
         await thread.log.change(ThreadPatch(preview=_first_words(items)))
         turns = restore(thread, records)
-        return Opened(thread, plan, turns)
+        return Opened(thread, plan, turns, last_seq=threads.feed.position(thread.thread_id))
 
 
 def item_problem(item: Any) -> str | None:

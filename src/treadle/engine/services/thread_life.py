@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from treadle.engine.services.agents import AgentHost
 from treadle.engine.services.budgets import Budgets
+from treadle.engine.services.thread_events import PastEvents
 from treadle.engine.services.thread_family import Families
 from treadle.engine.services.thread_fork import Forks
 from treadle.engine.services.thread_goals import Goals
@@ -22,6 +23,7 @@ class ThreadLife:
 
     agents: AgentHost
     budgets: Budgets
+    events: PastEvents
     families: Families
     forks: Forks
     goals: Goals
@@ -41,6 +43,7 @@ def make_thread_life(threads: Threads, turns: Turns) -> ThreadLife:
     return ThreadLife(
         agents=agents,
         budgets=budgets,
+        events=PastEvents(threads),
         families=Families(threads),
         forks=Forks(threads),
         goals=Goals(threads),

@@ -40,3 +40,5 @@ class Opened:
     usage: UsageRecorded | None = None
     """The token counts last recorded, of a thread that comes from its log."""
     warnings: tuple[str, ...] = ()
+    last_seq: int = 0
+    """Number of the last event that `turns` are sure to show."""

@@ -132,7 +132,7 @@ class Queues:
         if thread is not None:
             self._next(thread)
 
-    def hear(self, event: ThreadEvent) -> None:
+    def hear(self, event: ThreadEvent, seq: int | None) -> None:
         """A turn's end makes room for the next message, or stops them after an interrupt."""
         if type(event) is not TurnFinished:
             return

@@ -1,14 +1,15 @@
 """Changes to what a loaded thread's model knows: turns taken back, items put in.
 
 Nothing is rewritten: a line of the log says that turns were dropped, and what must outlive them
-(settings, inbox, goal, budget, sub-agents) is said again behind it, in the same write. Files in
-the workspace stay.
+(settings, inbox, goal, budget, sub-agents, count of events) is said again behind it, in the same
+write. Files in the workspace stay.
 """
 
 from typing import Any
 
 from treadle.domain import history
 from treadle.domain.agents import agent_record
+from treadle.domain.event_log import count_record
 from treadle.domain.events import ThreadReverted
 from treadle.domain.goals import goal_record
 from treadle.domain.inbox import inbox_record
@@ -99,6 +100,7 @@ class Rewinds:
                 goal_record(log.goal, now),
                 log.budget.restated(now),
                 *(agent_record(child, is_open=True, at=now) for child in log.agents.ids),
+                count_record(self._threads.feed.count(thread.thread_id), now),
             ]
         )
         log.touch(now)

@@ -6,6 +6,7 @@ thread is asked through `watched`, and told through `unwatched`.
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -14,6 +15,7 @@ import msgspec
 
 from treadle.domain import history
 from treadle.domain.approvals import WaitingTurn
+from treadle.domain.event_log import count_events
 from treadle.domain.events import (
     StatusChanged,
     ThreadBegan,
@@ -120,7 +122,7 @@ class Threads:
             thread.log.on_model_item = lambda record: self.feed.publish(
                 raw_item(thread.thread_id, record)
             )
-        return Opened(thread, plan, [])
+        return Opened(thread, plan, [], last_seq=self.feed.position(thread.thread_id))
 
     async def begin(
         self, plan: ThreadPlan, client: Client, *, ephemeral: bool = False, **facts: Any
@@ -179,7 +181,9 @@ class Threads:
         if loaded is not None:
             if loaded.ephemeral or not loaded.log.materialized:
                 raise ThreadNotFound(thread_id)
-            return Opened(loaded, self._plans[thread_id], await self.turns(thread_id))
+            last_seq = self.feed.position(thread_id)
+            turns = await self.turns(thread_id)
+            return Opened(loaded, self._plans[thread_id], turns, last_seq=last_seq)
         writer, records = await self.store.open(thread_id)
         try:
             opened = await self._open(thread_id, writer, records, overrides, client)
@@ -188,7 +192,7 @@ class Threads:
             raise
         thread = opened.thread
         self._publish(StatusChanged(thread_id=thread.thread_id, status=thread.status))
-        return opened
+        return dataclasses.replace(opened, last_seq=self.feed.position(thread_id))
 
     async def adopt(self, path: str) -> str:
         """Make a log that lies anywhere known; the id to resume it by.
@@ -237,6 +241,7 @@ class Threads:
             )
             warnings = (*warnings, text)
         turns = restore(thread, records, past)
+        self.feed.begin(thread_id, count_events(records))
         await self._require_servers(thread, plan)
         if past.waiting is not None:
             self.on_waiting(thread, past.waiting)
@@ -259,6 +264,7 @@ class Threads:
         self._plans[created.thread_id] = plan
         if created.parent_thread_id is not None:
             self._children.setdefault(created.parent_thread_id, {})[created.thread_id] = thread
+        self.feed.begin(created.thread_id, 0)
         open_servers(plan, created.thread_id, self.feed)
         return thread
 
@@ -267,6 +273,7 @@ class Threads:
             await require_servers(plan)
         except StartFailed:
             await self._close(thread, announce=False)
+            self.feed.end(thread.thread_id)
             raise
 
     # ------------------------------------------------------------------ reading
@@ -419,6 +426,7 @@ class Threads:
         """Take a thread out of memory, ending its turn; watchers learn that it is not loaded."""
         await self._close(thread, announce=False)
         self._publish(StatusChanged(thread_id=thread.thread_id, status=NotLoaded()))
+        self.feed.end(thread.thread_id)
 
     async def _close(self, thread: LoadedThread, *, announce: bool) -> None:
         """Take a thread out of memory; whoever resumes it meanwhile waits for the end of this."""
@@ -453,6 +461,7 @@ class Threads:
         if announce:
             self._publish(StatusChanged(thread_id=thread_id, status=NotLoaded()))
             self._publish(ThreadClosed(thread_id=thread_id))
+            self.feed.end(thread_id)
 
     async def _closed(self, thread_id: str) -> None:
         closing = self._closing.get(thread_id)

@@ -48,11 +48,13 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         method: its name.
         raw_params: its parameters as JSON; None without any.
         raw_id: the id of a request; None for a notification.
+        seq: a notification's number in its thread; None where it has none.
     """
 
     method: str
     raw_params: bytes | None
     raw_id: bytes | None = None
+    seq: int | None = None
 
     @property
     def params(self) -> Any:
@@ -208,9 +210,9 @@ class Client:
                 self._answered(message)
             case jsonrpc.Request(raw_id=raw_id, method=method, raw_params=params):
                 self._events.force(Event(method, params, raw_id))
-            case jsonrpc.Notification(method=method, raw_params=params):
+            case jsonrpc.Notification(method=method, raw_params=params, seq=seq):
                 try:
-                    self._events.put(Event(method, params))
+                    self._events.put(Event(method, params, seq=seq))
                 except Full:
                     self.dropped_events += 1
 

@@ -22,10 +22,11 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
 
 class Notification(msgspec.Struct, frozen=True, gc=False):
-    """A notification of the peer."""
+    """A notification of the peer; `seq` is its number in its thread, if it has one."""
 
     method: str
     raw_params: bytes | None
+    seq: int | None = None
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):
@@ -45,6 +46,7 @@ class _Envelope(msgspec.Struct, gc=False):
     params: msgspec.Raw = msgspec.Raw()
     result: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()
+    seq: Any = None
 
 
 _decoder = msgspec.json.Decoder(_Envelope)
@@ -78,7 +80,8 @@ def decode(frame: bytes) -> Message | None:
         raw_params = None if params in (b"", b"null") else params
         if _is_request_id(raw_id):
             return Request(raw_id, envelope.method, raw_params)
-        return Notification(envelope.method, raw_params)
+        seq: object = envelope.seq
+        return Notification(envelope.method, raw_params, seq if isinstance(seq, int) else None)
     if not _is_request_id(raw_id):
         return None
     if bytes(envelope.error):
@@ -112,9 +115,16 @@ def encode_request(request_id: int | str, method: str, params: Any) -> bytes:
     )
 
 
-def encode_notification(method: str, params: Any, emitted_at_ms: int | None) -> bytes:
-    """A notification; servers stamp each with the unix milliseconds of its making (0.169.0)."""
+def encode_notification(
+    method: str, params: Any, emitted_at_ms: int | None, seq: int | None = None
+) -> bytes:
+    """A notification; servers stamp each with the unix milliseconds of its making (0.169.0).
+
+    `seq`, the number in its thread, stands beside the parameters, whose shape it leaves alone.
+    """
     head = b'{"method":%b' % encode(method)
     if params is not None:
         head += b',"params":%b' % encode(params)
+    if seq is not None:
+        head += b',"seq":%d' % seq
     return head + (b"}" if emitted_at_ms is None else b',"emittedAtMs":%d}' % emitted_at_ms)

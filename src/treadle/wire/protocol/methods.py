@@ -12,6 +12,7 @@ from treadle.wire.protocol import (
     initialize,
     special_turns,
     thread_changes,
+    thread_events,
     thread_history,
     thread_work,
     threads,
@@ -67,7 +68,7 @@ _OFFERED = (
     MethodSpec(
         name="thread/read",
         params=threads.ThreadReadParams,
-        result=threads.ThreadResult,
+        result=threads.ReadThread,
         lane=_THREAD,
     ),
     MethodSpec(
@@ -124,6 +125,12 @@ _OFFERED = (
         name="thread/items/read",
         params=thread_history.ItemsReadParams,
         result=thread_history.ItemsReadResult,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/events/list",
+        params=thread_events.EventsListParams,
+        result=thread_events.EventsListResult,
         experimental=True,
     ),
     MethodSpec(

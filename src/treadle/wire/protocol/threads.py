@@ -137,6 +137,7 @@ class ThreadSession(Shape, kw_only=True):
     active_permission_profile: dict[str, Any] | None = None
     reasoning_effort: str | None = None
     multi_agent_mode: str = "explicitRequestOnly"
+    last_seq: int = 0
 
 
 class TurnsPage(Shape, kw_only=True):
@@ -160,6 +161,16 @@ class ThreadResult(Shape, kw_only=True):
     """A thread."""
 
     thread: ThreadSummary
+
+
+class ReadThread(Shape, kw_only=True):
+    """A thread, and the number of the last event that its turns show.
+
+    Null for a thread that is not in memory and was read without its turns.
+    """
+
+    thread: ThreadSummary
+    last_seq: int | None = None
 
 
 class ThreadListResult(Shape, kw_only=True):
