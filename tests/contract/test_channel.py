@@ -13,8 +13,9 @@ from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosed
 
 from treadle.wire.transport.channel import Channel, ChannelClosed
+from treadle.wire.transport.claimed import claim
 from treadle.wire.transport.memory import memory_channels
-from treadle.wire.transport.stdio import claim_stdio
+from treadle.wire.transport.stdio import open_stdio
 from treadle.wire.transport.unix import claim_unix_socket
 from treadle.wire.transport.websocket import WebsocketChannel, WebsocketServer, bind_tcp
 
@@ -61,7 +62,7 @@ async def over_stdio(_top: Path) -> AsyncGenerator[tuple[Channel, Far]]:
     os.close(to_server[0])
     os.close(from_server[1])
     try:
-        channel = await claim_stdio()
+        channel = await open_stdio(claim())
     finally:
         os.dup2(saved[0], 0)
         os.dup2(saved[1], 1)

@@ -117,3 +117,13 @@ def test_no_heavy_library_is_loaded_at_start_up(module: str):
     loaded = set(found.stdout.split())
     assert module in loaded
     assert loaded & HEAVY == set()
+
+
+def test_a_client_is_greeted_before_the_event_loop_is_loaded():
+    greeting = "treadle.appserver.front_door, treadle.wire.transport.claimed"
+    facts = "treadle.cli.wiring.facts"
+    found = run_python(
+        f"import sys, treadle.cli.app_server, {greeting}, {facts}; print(*sys.modules)"
+    )
+    assert found.returncode == 0, found.stderr
+    assert set(found.stdout.split()) & {"asyncio", "logging", "ssl", "argparse"} == set()

@@ -4,9 +4,7 @@ Over stdio without options, the usual case, the client is greeted before the ser
 greeting is loaded; that is why most imports here are inside functions.
 """
 
-import asyncio
 import gc
-import logging
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -17,9 +15,11 @@ from treadle.config.load import HomeMissing, ensure_home, load_config, read_envi
 if TYPE_CHECKING:
     import argparse
 
+    from treadle.appserver.greeting import Greeting
     from treadle.cli.listen import Listen
     from treadle.config.store import ConfigStore
     from treadle.wire.transport.bearer import Authenticator
+    from treadle.wire.transport.claimed import ClaimedStreams
 
 _PLAIN: tuple[list[str], ...] = ([], ["--stdio"], ["--listen", "stdio://"])
 """Command lines that change nothing about configuration or transport."""
@@ -50,13 +50,10 @@ def build_parser() -> "argparse.ArgumentParser":
 
 def run(arguments: list[str]) -> int:
     """Serve until the client leaves or a signal comes; the exit code."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s"
-    )
     environment = read_environment()
     gc.disable()  # until the engine is loaded: see `_loaded`
     if arguments in _PLAIN:
-        return asyncio.run(_serve_stdio(environment, None))
+        return _run_stdio(environment, None)
     return _run_with_options(arguments, environment)
 
 
@@ -82,8 +79,20 @@ def _run_with_options(arguments: list[str], environment: Environment) -> int:
     if config is None:
         return 1
     if listen.scheme == "stdio":
-        return asyncio.run(_serve_stdio(environment, config))
+        return _run_stdio(environment, config)
+    _write_log()
+
+    import asyncio
+
     return asyncio.run(_serve_sockets(config, listen, authenticator))
+
+
+def _write_log() -> None:
+    import logging
+
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s"
+    )
 
 
 async def _serve_sockets(
@@ -101,25 +110,57 @@ async def _serve_sockets(
     return await serve_websocket(engine, listen, authenticator)
 
 
-async def _serve_stdio(environment: Environment, config: "ConfigStore | None") -> int:
+def _run_stdio(environment: Environment, config: "ConfigStore | None") -> int:
+    """Greet whoever is there, and only then load what serves them."""
     from treadle.appserver.front_door import answer_the_door
     from treadle.cli.wiring.facts import server_facts
-    from treadle.wire.transport.stdio import claim_stdio
+    from treadle.wire.transport.claimed import claim
 
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
     try:
         home = ensure_home(environment)
-        channel = await claim_stdio()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, channel.end_input)
-        continued, greeting = await answer_the_door(channel, server_facts(home))
-        from treadle.cli.wiring.engine import build_engine
+        streams = claim()
+        greeting = answer_the_door(streams, server_facts(home))
+    except HomeMissing as error:
+        print(f"treadle: {error}", file=sys.stderr)
+        return 1
+    except OSError:
+        return 0  # the client has left
+    _write_log()
 
+    import asyncio
+
+    return asyncio.run(_serve_stdio(environment, config, streams, greeting))
+
+
+def _leave(_number: int, _frame: object) -> None:
+    """Nothing is served yet that would have to end."""
+    sys.exit(0)
+
+
+async def _serve_stdio(
+    environment: Environment,
+    config: "ConfigStore | None",
+    streams: "ClaimedStreams",
+    greeting: "Greeting | None",
+) -> int:
+    import asyncio
+
+    from treadle.wire.transport.stdio import open_stdio
+
+    channel = await open_stdio(streams)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, channel.end_input)
+    from treadle.cli.wiring.engine import build_engine
+
+    try:
         engine = build_engine(config or load_config(environment))
     except HomeMissing as error:
         print(f"treadle: {error}", file=sys.stderr)
         return 1
     _loaded()
-    await engine.app.serve(continued, last=True, greeting=greeting)
+    await engine.app.serve(channel, last=True, greeting=greeting)
     await engine.close()
     return 0

@@ -1,19 +1,18 @@
 """Standard input and output as a channel: one message a line.
 
-Claims file descriptors 0 and 1 for itself: a stray `print` anywhere in the process goes to standard
-error and cannot corrupt the wire, and children inherit neither. Works on pipes, sockets and
-terminals through the event loop, and on plain files through a thread.
+Goes on where `claimed` has taken the streams over. Works on pipes, sockets and terminals through
+the event loop, and on plain files through a thread.
 """
 
 import asyncio
 import os
 import stat
-import sys
 from collections.abc import Callable
 from io import FileIO
 from typing import Any
 
 from treadle.wire.transport.channel import ChannelClosed
+from treadle.wire.transport.claimed import ClaimedStreams
 from treadle.wire.transport.framing import LineSplitter
 
 LINE_LIMIT_BYTES = 256 << 20
@@ -86,7 +85,7 @@ class _Flow(asyncio.Protocol):
 
 
 class StdioChannel:
-    """The process's own standard streams; make it with `claim_stdio`."""
+    """The process's own standard streams; make it with `open_stdio`."""
 
     def __init__(
         self, lines: _Lines, write: Callable[[bytes], None], flow: _Flow, close: Callable[[], Any]
@@ -125,14 +124,18 @@ class StdioChannel:
         await self._close()
 
 
-async def claim_stdio() -> StdioChannel:
-    """Take over standard input and output of this process."""
+async def open_stdio(streams: ClaimedStreams) -> StdioChannel:
+    """A channel over claimed streams; what was read of them early comes first."""
     loop = asyncio.get_running_loop()
-    read_fd, write_fd = _claim_descriptors()
+    read_fd, write_fd = streams.read_fd, streams.write_fd
     lines, flow = _Lines(), _Flow()
+    if streams.early:
+        lines.data_received(streams.early)
     reader: asyncio.ReadTransport | None = None
     source, target = FileIO(read_fd, "rb"), FileIO(write_fd, "wb")
-    if _pollable(read_fd):
+    if streams.ended:
+        lines.finish()
+    elif _pollable(read_fd):
         reader, _ = await loop.connect_read_pipe(lambda: lines, source)
     else:
         _read_in_thread(loop, source, lines)
@@ -159,16 +162,6 @@ async def claim_stdio() -> StdioChannel:
 
 async def _nothing() -> None:
     """Nothing to close: plain files were written through."""
-
-
-def _claim_descriptors() -> tuple[int, int]:
-    read_fd, write_fd = os.dup(0), os.dup(1)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    return read_fd, write_fd
 
 
 def _pollable(fd: int) -> bool:
