@@ -8,6 +8,7 @@ import sys
 
 BENCHES = {
     "control": ("treadle.cli.bench_control.main", "the manager: appends, claims, latencies, start"),
+    "turns": ("treadle.cli.bench_turns.main", "an app-server: start, turns, a fleet, memory"),
 }
 
 
