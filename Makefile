@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMPS := .stamps
 SOURCES := $(shell find src -name '*.py')
 
-.PHONY: setup run demo test check test-peers test-faults lock clean
+.PHONY: setup run demo test check test-peers test-turns test-faults lock clean
 
 setup: $(STAMPS)/package
 
@@ -55,6 +55,11 @@ test-peers: setup $(STAMPS)/peers-npm
 	@test -x .peers/bin/python || $(PYTHON) -m venv .peers
 	@.peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.lock
 	@.peers/bin/python -m pytest -q -rs -c tests/peers/pytest.ini tests/peers
+
+# Lives of a thread at random: turns, steers, interrupts, a queue, kills.
+EXAMPLES ?= 200
+test-turns: setup $(STAMPS)/dev
+	@TREADLE_TEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest --timeout 0 tests/interaction/test_turn_machine.py
 
 $(STAMPS)/peers-npm: tests/peers/npm/package-lock.json
 	@mkdir -p .peers/npm && cp tests/peers/npm/package.json tests/peers/npm/package-lock.json .peers/npm
