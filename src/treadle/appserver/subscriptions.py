@@ -7,7 +7,6 @@ leaves memory takes its subscriptions along, so that a stale one never survives 
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from treadle.appserver.event_tail import EventTail, Told
 from treadle.appserver.open_requests import OpenRequests
@@ -154,10 +153,6 @@ class Subscriptions:
             now_ms = int(self._clock.now() * 1000)
             session.peer.send(encode_notification("warning", params, now_ms))
 
-    def broadcast(self, method: str, params: dict[str, Any]) -> None:
-        """A notification for every session that has shaken hands."""
-        self._send(Projected(method, params), self._sessions)
-
     def notify(self, session: Session, method: str, params: object) -> None:
         """A notification for one session alone."""
         if session.wants(method):
@@ -165,7 +160,7 @@ class Subscriptions:
             session.peer.send(encode_notification(method, params, now_ms))
 
     def notify_all(self, method: str, params: object) -> None:
-        """A notification for every session."""
+        """A notification for every session that has shaken hands."""
         for session in self._sessions.values():
             self.notify(session, method, params)
 

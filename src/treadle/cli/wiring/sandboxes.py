@@ -49,7 +49,7 @@ async def tell_of_sandbox(
     warning = as_warning(report)
     if warning is not None:
         warnings.append(warning)
-        subscriptions.broadcast("configWarning", warning)
+        subscriptions.notify_all("configWarning", warning)
 
 
 def as_warning(report: SandboxReport) -> dict[str, Any] | None:
