@@ -220,3 +220,70 @@ async def test_instructions_past_the_limit_do_not_keep_turns_from_running(tmp_pa
         told = [e.params["message"] for e in client.heard if e.method == "warning"]
         assert any("could not be made smaller" in text for text in told)
         assert "a" in sent_texts(lab, -1)
+
+
+TALE = "answer " * 3_000
+"""Long enough that a summary must make the context smaller."""
+
+
+@pytest.mark.parametrize(
+    "summary",
+    [http_error(500), reply(""), reply("gist " * 6_000)],
+    ids=["fails", "empty", "oversize"],
+)
+async def test_a_turn_goes_on_when_its_context_cannot_be_summarised(tmp_path: Path, summary: Step):
+    async with AppLab(tmp_path, "memory", extra=LIMIT) as lab:
+        client = await lab.connect()
+        thread_id = await lab.start_thread(client)
+        lab.provider.script(reply(TALE, input_tokens=5000))
+        await lab.run_turn(client, thread_id, "one")
+        client.heard.clear()
+        again = calls(function_call("exec_command", {"cmd": "true"}), input_tokens=5200)
+        lab.provider.script(summary, again, reply("b", input_tokens=5400))
+        assert (await lab.run_turn(client, thread_id, "two"))["status"] == "completed"
+        assert "contextCompaction" not in kinds_done(client)
+        assert client.methods().count("warning") == 1  # and it was not tried again
+        assert len(lab.provider.requests) == 4
+        assert TALE in sent_texts(lab, -1)
+        # The next turn tries anew, and nothing was lost for it.
+        lab.provider.script(reply("THE GIST"), reply("c"))
+        assert (await lab.run_turn(client, thread_id, "three"))["status"] == "completed"
+        assert any("THE GIST" in text for text in sent_texts(lab, -1))
+
+
+async def test_an_overflow_without_a_summary_is_cut_and_the_turn_goes_on(tmp_path: Path):
+    async with AppLab(tmp_path, "memory") as lab:
+        lab.provider.strict = True
+        client = await lab.connect()
+        thread_id = await lab.start_thread(client)
+        lab.provider.script(
+            reply(TALE),
+            calls(function_call("exec_command", {"cmd": "echo hi"})),
+            Step([created(), failed("context_length_exceeded")]),
+            http_error(500),
+            reply("done"),
+        )
+        await lab.run_turn(client, thread_id, "one")
+        assert (await lab.run_turn(client, thread_id, "two"))["status"] == "completed"
+        assert "left out to make room" in "\n".join(sent_texts(lab, -1))
+
+
+async def test_twenty_compactions_keep_the_goal(tmp_path: Path):
+    async with AppLab(tmp_path, "memory") as lab:
+        lab.provider.strict = True
+        client = await lab.connect()
+        thread_id = await lab.start_thread(client)
+        await lab.run_turn(client, thread_id, "The goal: paint the shed green, never red.")
+        for number in range(20):
+            work = calls(function_call("exec_command", {"cmd": "true"}, "again"))
+            lab.provider.script(work, reply(TALE), reply(f"GIST {number}"))
+            await lab.run_turn(client, thread_id, f"step {number}")
+            await client.request("thread/compact/start", {"threadId": thread_id})
+            done = await client.until("turn/completed", lambda p: p["threadId"] == thread_id)
+            assert done["turn"]["status"] == "completed"
+        await lab.run_turn(client, thread_id, "finish")
+        sent = "\n".join(sent_texts(lab, -1))
+        assert "paint the shed green, never red" in sent
+        assert "GIST 19" in sent
+        assert "GIST 18" not in sent
+        assert "step 0" in sent

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from support.app_lab import AppLab, ProcessChannel, turn
-from support.fake_provider import Step, calls, created, function_call, message, reply
+from support.fake_provider import (
+    Step,
+    calls,
+    completed,
+    created,
+    custom_tool_call,
+    function_call,
+    message,
+    reply,
+)
 from treadle.wire.client.client import Client, ConnectionLost
 from treadle.wire.protocol.errors import RpcError
 from treadle.wire.protocol.jsonrpc import encode_error, encode_result
@@ -256,3 +265,34 @@ async def test_errors_of_the_server_are_raised_with_code_and_data():
             await asking
         error = raised.value
         assert (error.code, error.message, error.data) == (-32602, "too much", {"max": 3})
+
+
+async def test_a_log_cut_anywhere_in_a_turn_with_tools_goes_on(tmp_path: Path):
+    """Whatever a kill left of a turn, the next request is one that a strict provider takes."""
+    async with AppLab(tmp_path, "memory") as lab:
+        lab.provider.strict = True
+        client = await lab.connect()
+        thread_id = await lab.start_thread(client)
+        patch = "*** Begin Patch\n*** Add File: a\n+one\n*** End Patch"
+        lab.provider.script(
+            calls(
+                function_call("exec_command", {"cmd": "echo one"}, "c1"),
+                custom_tool_call("apply_patch", patch, "c2"),
+                function_call("nonsense", {}, "c3"),
+            ),
+            Step([created(), *message("thinking"), function_call("update_plan", "{", "c1"),
+                  completed()]),
+            reply("done"),
+        )  # fmt: skip
+        await lab.run_turn(client, thread_id, "go")
+        path = (await client.request("thread/read", {"threadId": thread_id}))["thread"]["path"]
+        lines = Path(path).read_bytes().splitlines(keepends=True)
+        cuts = [b"".join(lines[:at]) for at in range(2, len(lines))]
+        cuts += [whole + lines[at + 2][: len(lines[at + 2]) // 2] for at, whole in enumerate(cuts)]
+        for number, log in enumerate(cuts):
+            other = f"{thread_id[:-6]}{number:06x}"
+            named = Path(path.replace(thread_id, other))
+            named.write_bytes(log.replace(thread_id.encode(), other.encode()))
+            await client.request("thread/resume", {"threadId": other})
+            done = await lab.run_turn(client, other, "go on")
+            assert (done["status"], done["error"]) == ("completed", None)

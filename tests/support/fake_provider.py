@@ -193,6 +193,30 @@ def encode(item: Event | str | bytes) -> bytes:
     return f"event: {item['type']}\ndata: {json.dumps(item)}\n\n".encode()
 
 
+OUTPUT_OF = {
+    "function_call": "function_call_output",
+    "custom_tool_call": "custom_tool_call_output",
+    "local_shell_call": "function_call_output",
+}
+
+
+def history_fault(items: list[dict[str, Any]]) -> str | None:
+    """What a strict provider would refuse in a request's input; None when nothing."""
+    waiting: dict[str, str] = {}
+    for at, item in enumerate(items):
+        kind = item["type"]
+        if kind in OUTPUT_OF:
+            if item["call_id"] in waiting:
+                return f"input[{at}]: call {item['call_id']} is made again before its output"
+            waiting[item["call_id"]] = OUTPUT_OF[kind]
+        elif kind.endswith("_call_output"):
+            if waiting.pop(item["call_id"], None) != kind:
+                return f"input[{at}]: no call for output {item['call_id']}"
+        elif kind == "message" and not item["content"]:
+            return f"input[{at}]: empty message"
+    return f"no output for calls {sorted(waiting)}" if waiting else None
+
+
 # ---------------------------------------------------------------- the provider
 
 
@@ -218,6 +242,8 @@ class FakeProvider:
     def __init__(self) -> None:
         self.requests: list[Recorded] = []
         self.default: Step | None = reply("Done")
+        self.strict = False
+        """Refuse histories as strict providers do; what was wrong is the answer's message."""
         self.aside: Callable[[Recorded], Step | None] | None = None
         """Answers some requests by itself, which then take no step of the script."""
         self.connections = 0
@@ -307,6 +333,8 @@ class FakeProvider:
             step = steps.popleft() if steps else self.default
         if step is None:
             step = http_error(500, "the script of the fake provider has ended")
+        if self.strict and (fault := history_fault(json.loads(body)["input"])) is not None:
+            step = http_error(400, fault)
         if step.before_head is not None:
             await step.before_head.wait()
         if step.status != HTTPStatus.OK or step.body:

@@ -1,9 +1,9 @@
-from collections import Counter
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.fake_provider import OUTPUT_OF, history_fault
 from treadle.domain.items import (
     ImageInput,
     LocalImageInput,
@@ -14,11 +14,6 @@ from treadle.engine.agent import prompt
 from treadle.engine.agent.prompt import Surroundings
 
 SURROUNDINGS = Surroundings(shell="bash", date="2026-11-21", timezone="Etc/UTC")
-OUTPUT_OF = {
-    "function_call": "function_call_output",
-    "custom_tool_call": "custom_tool_call_output",
-    "local_shell_call": "function_call_output",
-}
 
 
 def settings(**changes: Any) -> Settings:
@@ -39,7 +34,7 @@ def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
     number = 0
     for kind in draw(st.lists(st.sampled_from(["message", "reasoning", "calls"]), max_size=6)):
         if kind != "calls":
-            items.append({"type": kind})
+            items.append({"type": kind, "content": [{}]})
             continue
         calls = draw(st.lists(st.sampled_from(sorted(OUTPUT_OF)), min_size=1, max_size=3))
         batch = [{"type": call, "call_id": f"c{number + i}"} for i, call in enumerate(calls)]
@@ -53,16 +48,28 @@ def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 def check_valid(items: list[dict[str, Any]]) -> None:
     """Each call has exactly one output, of its kind and behind it; each output has a call."""
-    calls: dict[str, tuple[int, str]] = {}
-    outputs: Counter[str] = Counter()
-    for at, item in enumerate(items):
-        if item["type"] in OUTPUT_OF:
-            calls[item["call_id"]] = (at, OUTPUT_OF[item["type"]])
-        elif item["type"].endswith("_output"):
-            assert item["call_id"] in calls
-            assert item["type"] == calls[item["call_id"]][1]
-            outputs[item["call_id"]] += 1
-    assert outputs == Counter(calls.keys())
+    assert history_fault(items) is None
+
+
+PIECES = [
+    *({"type": kind, "call_id": call_id} for kind in OUTPUT_OF for call_id in "ab"),
+    *(
+        {"type": kind, "call_id": call_id, "output": "ok"}
+        for kind in ("function_call_output", "custom_tool_call_output")
+        for call_id in "ab"
+    ),
+    {"type": "message", "role": "assistant", "content": []},
+    {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]},
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12))
+def test_whatever_a_log_holds_becomes_valid(items: list[dict[str, Any]]):
+    whole = prompt.normalise(items)
+    check_valid(whole)
+    assert prompt.normalise(whole) == whole
+    made = [item for item in items if item["type"] in OUTPUT_OF]
+    assert [item for item in whole if item["type"] in OUTPUT_OF] == made
 
 
 @given(histories(), st.data())
@@ -88,7 +95,7 @@ def test_a_valid_history_stays_as_it_is(history: list[dict[str, Any]]):
 
 def test_the_output_of_an_open_call_stands_right_behind_it():
     call = {"type": "function_call", "call_id": "a"}
-    later = {"type": "message", "role": "user"}
+    later = {"type": "message", "role": "user", "content": [{}]}
     assert prompt.normalise([call, later]) == [
         call,
         {"type": "function_call_output", "call_id": "a", "output": "aborted"},
@@ -161,3 +168,14 @@ def test_images_stand_between_their_texts_and_are_numbered():
         "</image>",
         "could not be read",
     ]
+
+
+def test_a_manner_is_told_at_the_opening_and_when_it_changes():
+    friendly, plain = settings(personality="friendly"), settings()
+    opening = prompt.opening(friendly, SURROUNDINGS)[0]["content"]
+    assert any("<personality_spec>" in part["text"] for part in opening)
+    assert "<personality_spec>" not in str(prompt.opening(plain, SURROUNDINGS))
+    (told,) = prompt.changes(plain, friendly, SURROUNDINGS)
+    assert "warmly" in told["content"][0]["text"]
+    (told,) = prompt.changes(friendly, plain, SURROUNDINGS)
+    assert "No particular manner" in told["content"][0]["text"]

@@ -65,6 +65,8 @@ class AgentThread:
     usage: TokenUsage = field(default_factory=TokenUsage)
     context_tokens: int = 0
     """Size of the context as the last response, or an estimate after a compaction, has it."""
+    overflow: bool = False
+    """Whether the provider said that the context, as it is, does not fit."""
     window: int = 0
     """How often the context was compacted."""
     skills: tuple[Skill, ...] = ()
@@ -102,3 +104,4 @@ class AgentThread:
         """The provider said that the context does not fit: it counts as full from now on."""
         limits = (self.traits.context_window, self.traits.compact_at_tokens, self.context_tokens)
         self.context_tokens = max(limit or 0 for limit in limits)
+        self.overflow = True

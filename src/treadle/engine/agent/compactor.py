@@ -35,6 +35,10 @@ _NO_GAIN = (
     "The context could not be made smaller. Start a new thread, or shorten the instructions that "
     "every request begins with."
 )
+_IN_VAIN = (
+    "The conversation could not be summarised to make room; it goes on as it is. Compact it by "
+    "hand, or start a new thread, when the model refuses it."
+)
 _CUT_WARNING = (
     "The conversation could not be summarised to make room, so its older part was left out. "
     "Start a new thread if the agent lost what it needs."
@@ -48,12 +52,16 @@ class Compactor:
         self._thread = thread
         self._turn_id = turn_id
         self._report = report
+        self._in_vain = False
+        """Whether an automatic compaction of this turn came to nothing."""
 
     async def compact(self, *, automatic: bool = False) -> None:
         """Replace the context by a smaller one, and show it as an item.
 
-        Where nothing smaller can be made, an `automatic` compaction warns and lets the turn go on:
-        the limit may be the user's own, and the model may take the context all the same.
+        An `automatic` compaction that comes to nothing warns and lets the turn go on with the
+        context as it is, and is not tried again in this turn: the limit may be the user's own, and
+        the model may take the context all the same. Only once the provider has said that it does
+        not fit is the older part cut off without a summary.
 
         Raises:
             ModelError: the model failed, or nothing smaller could be made; the context is as it
@@ -61,26 +69,46 @@ class Compactor:
             StoreError: the log did not take it.
         """
         thread, report = self._thread, self._report
+        if automatic and self._in_vain and not thread.overflow:
+            return
         item = ContextCompaction(id=new_id())
         report.started(item)
         history = thread.context
         opening = prompt.opening(thread.settings, thread.surroundings, thread.skills)
-        summary = await self._summary(history)
+        summary, failure = await self._try_summary(history)
         replacement = None if summary is None else compaction.summarised(opening, history, summary)
+        if failure is not None and (not automatic or _out_of_budget(failure)):
+            raise failure
+        if replacement is None and thread.overflow:
+            replacement = self._cut(opening, history)
         if replacement is None:
-            window = thread.traits.context_window or _DEFAULT_WINDOW_TOKENS
-            replacement = compaction.cut(opening, history, min(window // 2, _CUT_BUDGET_TOKENS))
-            if replacement is None and automatic:
-                report.warned(_NO_GAIN)
-                thread.context_tokens = 0
-                return
-            if replacement is None:
+            if not automatic:
                 raise _no_gain()
-            report.warned(_CUT_WARNING)
+            self._in_vain = True
+            report.warned(_IN_VAIN if failure else _NO_GAIN)
+            return
         report.replace_context(replacement, summary or "")
         report.measured(compaction.estimate_tokens(replacement))
         report.completed(item)
         await thread.log.flush()
+
+    def _cut(
+        self, opening: list[dict[str, Any]], history: list[dict[str, Any]]
+    ) -> list[dict[str, Any]] | None:
+        window = self._thread.traits.context_window or _DEFAULT_WINDOW_TOKENS
+        replacement = compaction.cut(opening, history, min(window // 2, _CUT_BUDGET_TOKENS))
+        if replacement is not None:
+            self._report.warned(_CUT_WARNING)
+        return replacement
+
+    async def _try_summary(
+        self, history: list[dict[str, Any]]
+    ) -> tuple[str | None, ModelError | None]:
+        """The model's summary, or why there is none."""
+        try:
+            return await self._summary(history), None
+        except ModelError as error:
+            return None, error
 
     async def _summary(self, history: list[dict[str, Any]]) -> str | None:
         """The model's summary; None when even the smallest part of the history does not fit."""
@@ -95,6 +123,7 @@ class Compactor:
             if not summary.strip():
                 raise _no_summary()
             return summary
+        self._thread.overflow = True
         return None
 
     async def _ask(self, history: list[dict[str, Any]], question: str) -> str:
@@ -124,6 +153,11 @@ class Compactor:
                 self._report.used(usage)
             case _:
                 return
+
+
+def _out_of_budget(failure: ModelError) -> bool:
+    """Whether the turn can go no further either."""
+    return failure.kind is FailureKind.BUDGET_EXHAUSTED
 
 
 def _no_summary() -> ModelError:

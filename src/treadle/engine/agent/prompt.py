@@ -82,6 +82,8 @@ def opening(
         notes.insert(0, skills_note(skills))
     if surroundings.developer_instructions:
         notes.append(surroundings.developer_instructions)
+    if manner := personality_note(settings):
+        notes.append(manner)
     if mode := collaboration_note(settings):
         notes.append(mode)
     items = [
@@ -112,6 +114,9 @@ def changes(old: Settings, new: Settings, surroundings: Surroundings) -> list[di
         )
     if (old.approval_policy, old.sandbox) != (new.approval_policy, new.sandbox):
         items.append(message("developer", permissions_note(new)))
+    if old.personality != new.personality:
+        note = personality_note(new) or _PLAIN_AGAIN
+        items.append(message("developer", note))
     if old.collaboration_mode != new.collaboration_mode and (note := collaboration_note(new)):
         items.append(message("developer", note))
     if (old.cwd, old.sandbox, old.workspace_roots) != (new.cwd, new.sandbox, new.workspace_roots):
@@ -188,6 +193,21 @@ def skill_item(skill: Skill, text: str) -> dict[str, Any]:
     return message(
         "user", f"<skill>\n<name>{skill.name}</name>\n<path>{skill.path}</path>\n{text}\n</skill>"
     )
+
+
+_MANNERS = {
+    "friendly": (
+        "Speak warmly and encourage; say what went well, and explain choices as to a colleague."
+    ),
+    "pragmatic": "Speak plainly and briefly: facts, results and what is next, without courtesies.",
+}
+_PLAIN_AGAIN = "<personality_spec>\nNo particular manner any more.\n</personality_spec>"
+
+
+def personality_note(settings: Settings) -> str | None:
+    """How the agent is to speak, where the user chose a manner; None without one."""
+    manner = _MANNERS.get(settings.personality or "")
+    return f"<personality_spec>\n{manner}\n</personality_spec>" if manner else None
 
 
 def collaboration_note(settings: Settings) -> str | None:
@@ -296,31 +316,50 @@ _CALLS = {
 }
 
 
-def normalise(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A history every provider accepts: each call has one output, each output one call.
+_OUTPUTS = frozenset(_CALLS.values())
 
-    A call without an output gets one that says so, right behind it; an output without its call is
-    left out. This is what keeps an interrupted call from bricking a thread.
-    """
-    answered: set[str] = set()
-    called: set[str] = set()
-    for item in items:
-        kind = item.get("type", "")
+
+def _faults(items: list[dict[str, Any]]) -> tuple[set[int], set[int]]:
+    """Places of what must not be sent, and of the calls that have no output."""
+    open_calls: dict[str, int] = {}
+    dropped: set[int] = set()
+    unanswered: set[int] = set()
+    for at, item in enumerate(items):
+        kind, call_id = item.get("type", ""), item.get("call_id", "")
         if kind in _CALLS:
-            called.add(item.get("call_id", ""))
-        elif kind.endswith("_call_output"):
-            answered.add(item.get("call_id", ""))
-    if called == answered:
+            if call_id in open_calls:
+                unanswered.add(open_calls[call_id])
+            open_calls[call_id] = at
+        elif kind in _OUTPUTS:
+            call_at = open_calls.get(call_id)
+            if call_at is None or _CALLS[items[call_at]["type"]] != kind:
+                dropped.add(at)
+            else:
+                del open_calls[call_id]
+        elif kind == "message" and item.get("role") == "assistant" and not item.get("content"):
+            dropped.add(at)
+    return dropped, unanswered.union(open_calls.values())
+
+
+def normalise(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A history every provider accepts: each call has one output, each output one call before it.
+
+    A call without an output gets one that says so, right behind it; an output without its call,
+    of another kind or one too many is left out, and so is a message of the assistant that says
+    nothing. Call ids may come again: an output belongs to the latest open call. This is what keeps
+    an interrupted call from bricking a thread.
+    """
+    dropped, unanswered = _faults(items)
+    if not dropped and not unanswered:
         return items
     whole: list[dict[str, Any]] = []
-    for item in items:
-        kind = item.get("type", "")
-        call_id = item.get("call_id", "")
-        if kind in ("function_call_output", "custom_tool_call_output") and call_id not in called:
+    for at, item in enumerate(items):
+        if at in dropped:
             continue
         whole.append(item)
-        if kind in _CALLS and call_id not in answered:
-            whole.append({"type": _CALLS[kind], "call_id": call_id, "output": "aborted"})
+        if at in unanswered:
+            output = {"type": _CALLS[item["type"]], "call_id": item.get("call_id", "")}
+            whole.append({**output, "output": "aborted"})
     return whole
 
 

@@ -81,6 +81,7 @@ class TurnReport:
         self.record(ContextReplaced(message=summary, items=items))
         thread.context = list(items)
         thread.window += 1
+        thread.overflow = False
         # The new context begins with an opening made of these settings.
         thread.told = thread.settings
         self.record(TurnContext(turn_id=self._turn_id, settings=thread.settings))
