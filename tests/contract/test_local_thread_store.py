@@ -1,8 +1,10 @@
 """What the store of rollout files promises beyond the port: files, processes, the index."""
 
 import asyncio
+import contextlib
 import json
 import os
+import signal
 import socket
 import stat
 import sys
@@ -16,7 +18,7 @@ import zstandard
 import treadle
 from treadle.domain import history
 from treadle.domain.records import ModelItem, ThreadCreated, ThreadRecord
-from treadle.engine.store.local.ownership import acquire
+from treadle.engine.store.local.ownership import LEASE_SECONDS, acquire
 from treadle.engine.store.local.rollout_files import Appender
 from treadle.engine.store.local.store import LocalThreadStore
 from treadle.engine.store.thread_store import (
@@ -26,6 +28,7 @@ from treadle.engine.store.thread_store import (
     ThreadNotFound,
     ThreadPatch,
     ThreadQuery,
+    ThreadWriter,
     WriterConflict,
 )
 from treadle.kit.clock import SystemClock
@@ -37,19 +40,26 @@ import asyncio, sys
 from pathlib import Path
 from treadle.domain.records import ModelItem
 from treadle.engine.store.local.store import LocalThreadStore
+from treadle.engine.store.thread_store import WriterConflict
 from treadle.kit.clock import SystemClock
 from treadle.testing.thread_store import a_thread
 
 async def main():
-    store = LocalThreadStore(Path(sys.argv[1]), SystemClock())
+    lease = float(sys.argv[4])
+    store = LocalThreadStore(Path(sys.argv[1]), SystemClock(), lease_seconds=lease)
     created = a_thread(sys.argv[2])
     writer = await store.create(created)
     writer.append([created])
     count = 0
     while True:
         item = {"type": "message", "n": count}
-        writer.append([ModelItem(item=item)])
-        await writer.flush()
+        try:
+            writer.append([ModelItem(item=item)])
+            await writer.flush()
+        except WriterConflict as error:
+            print("lost", error, flush=True)
+            await store.close()
+            break
         print(count, flush=True)
         count += 1
         if sys.argv[3] == "hold":
@@ -99,8 +109,10 @@ async def stored(store: LocalThreadStore, text: str = "hello") -> ThreadInfo:
     return await store.read(created.thread_id)
 
 
-async def child(home: Path, thread_id: str, mode: str) -> ChildProcess:
-    argv = [sys.executable, "-c", CHILD, str(home), thread_id, mode]
+async def child(
+    home: Path, thread_id: str, mode: str, lease_seconds: float = LEASE_SECONDS
+) -> ChildProcess:
+    argv = [sys.executable, "-c", CHILD, str(home), thread_id, mode, str(lease_seconds)]
     sources = str(Path(treadle.__file__).parents[1])
     return await spawn(argv, env={"PATH": os.environ["PATH"], "PYTHONPATH": sources})
 
@@ -304,6 +316,78 @@ async def test_another_process_is_named_and_its_death_frees_the_thread(
     writer, records = await store.open(thread_id)
     assert len(records) == 2
     await writer.close()
+
+
+async def opened(store: LocalThreadStore, thread_id: str) -> tuple[ThreadWriter, list[Any]]:
+    """Open a thread as soon as its holder has been silent for long enough."""
+    async with asyncio.timeout(20):
+        while True:
+            with contextlib.suppress(WriterConflict):
+                return await store.open(thread_id)
+            await asyncio.sleep(0.02)
+
+
+def counts(records: list[ThreadRecord]) -> list[int]:
+    return [record.content["n"] for record in records if isinstance(record, ModelItem)]
+
+
+@pytest.mark.parametrize("stopped_after", [1, 40, 41, 87])
+async def test_a_stopped_writer_is_replaced_and_writes_no_more_when_it_wakes_up(
+    tmp_path: Path, stopped_after: int
+) -> None:
+    store = LocalThreadStore(tmp_path, SystemClock(), lease_seconds=0.3)
+    thread_id = str(uuid.uuid4())
+    process = await child(tmp_path, thread_id, "run", 0.3)
+    acknowledged: list[int] = []
+    while len(acknowledged) < stopped_after:
+        acknowledged.append(int(await process.stdout.readline()))
+    os.kill(process.pid, signal.SIGSTOP)
+    assert len(await store.read_records(thread_id)) > stopped_after, "reading needs no ownership"
+    writer, records = await opened(store, thread_id)
+    writer.append(turn := a_turn("of the next writer"))
+    await writer.flush()
+    os.kill(process.pid, signal.SIGCONT)
+    told = (await process.stdout.read()).decode().splitlines()
+    assert await process.wait() == 0
+    acknowledged += [int(raw) for raw in told[:-1]]
+    assert told[-1].startswith(f"lost thread {thread_id} was taken over by another process")
+    await writer.flush()
+    known = counts(records)
+    assert known == list(range(len(known)))
+    assert known[: len(acknowledged)] == acknowledged
+    assert await store.read_records(thread_id) == [*records, *turn]
+    await store.close()
+    assert os.listdir(tmp_path / "thread-writer-locks") == [".treadle-takeover.lock"]
+
+
+async def test_a_thread_can_be_taken_from_a_writer_that_is_well(
+    tmp_path: Path, store: LocalThreadStore
+) -> None:
+    thread_id = str(uuid.uuid4())
+    process = await child(tmp_path, thread_id, "run")
+    assert await process.stdout.readline() == b"0\n"
+    with pytest.raises(WriterConflict, match="treadle threads free"):
+        await store.open(thread_id)
+    await store.free(thread_id)
+    told = (await process.stdout.read()).decode().splitlines()
+    assert await process.wait() == 0
+    assert told[-1].startswith("lost")
+    writer, records = await store.open(thread_id)
+    assert counts(records)[: len(told)] == list(range(len(told)))
+    await writer.close()
+
+
+async def test_a_lock_of_another_program_or_machine_is_never_taken_over(tmp_path: Path) -> None:
+    clock = SystemClock()
+    held = acquire(tmp_path, "t", clock)
+    lock = tmp_path / "thread-writer-locks" / "t.lock"
+    for left in (b"", json.dumps({**json.loads(lock.read_text()), "host": "elsewhere"}).encode()):
+        lock.write_bytes(left)
+        os.utime(lock, (1, 1))
+        with pytest.raises(WriterConflict):
+            acquire(tmp_path, "t", clock, force=True)
+        held.check()
+    held.release()
 
 
 def test_epochs_grow_with_each_holder_even_after_a_crash(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ COMMANDS = {
     "runs": ("treadle.cli.runs", "list, show, follow, answer, stop and verify runs"),
     "runners": ("treadle.cli.runners", "list runners, drain one"),
     "db": ("treadle.cli.db", "migrate or verify a manager's database"),
+    "threads": ("treadle.cli.threads", "check and mend the files of threads, free a thread"),
     "thread-store": ("treadle.cli.thread_store", "keep threads for app-servers on any machine"),
     "demo": ("treadle.cli.demo", "show the whole path on a sample project, offline"),
     "bench": ("treadle.cli.bench", "measure parts of Treadle beside what they are held against"),

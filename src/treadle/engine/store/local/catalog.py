@@ -182,6 +182,15 @@ class Catalog:
         self._sync()
         return levels(thread_id, self._index.children)
 
+    def refresh(self) -> None:
+        """Make the index know every file as it is now."""
+        self._sync()
+        self._sweep()
+
+    def paths_of(self, thread_id: str) -> list[Path]:
+        """All files that are known to hold parts of a thread."""
+        return [self._home / path for path in self._index.paths_of(thread_id)]
+
     def close(self) -> None:
         """Release the index; idempotent."""
         if self._opened is not None:

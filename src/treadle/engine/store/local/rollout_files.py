@@ -183,20 +183,38 @@ def unpack(path: Path) -> Path:
         StorageFailed: it cannot be unpacked whole; it stays as it is.
     """
     plain = path.with_suffix("")
-    scratch = plain.with_name(f".{plain.name}.unpacking")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    try:
-        with open_stream(path) as packed, open(os.open(scratch, flags, 0o600), "wb") as file:
-            shutil.copyfileobj(packed, file, 1 << 20)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(plain)
-    except OSError as error:
-        raise StorageFailed(f"cannot unpack rollout {path}: {error.strerror}") from error
-    finally:
-        scratch.unlink(missing_ok=True)
+    _copy(path, plain)
     path.unlink(missing_ok=True)
     return plain
+
+
+def detach(path: Path) -> None:
+    """Put a copy in a rollout's place, so that who has the old file open writes beside the log.
+
+    Raises:
+        StorageFailed: it cannot be copied; it stays as it is.
+    """
+    stat = path.stat()
+    _copy(path, path, packed=False)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def _copy(source: Path, target: Path, *, packed: bool = True) -> None:
+    scratch = target.with_name(f".{target.name}.copy")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    try:
+        with (
+            open_stream(source) if packed else source.open("rb") as old,
+            open(os.open(scratch, flags, 0o600), "wb") as file,
+        ):
+            shutil.copyfileobj(old, file, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(target)
+    except OSError as error:
+        raise StorageFailed(f"cannot copy rollout {source}: {error.strerror}") from error
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 class Appender:
@@ -231,6 +249,10 @@ class Appender:
                 del self._pending[: os.write(self._fd, self._pending)]
         except OSError as error:
             raise StorageFailed(f"cannot write rollout {self.path}: {error.strerror}") from error
+
+    def discard(self) -> None:
+        """Drop what was not written: it may not be written any more."""
+        self._pending.clear()
 
     def sync(self) -> None:
         """Wait until the disk has it; may take long, so call it off the event loop."""

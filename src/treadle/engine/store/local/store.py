@@ -15,8 +15,9 @@ from treadle.domain.records import ThreadCreated, ThreadRecord
 from treadle.engine.store.local.catalog import Catalog
 from treadle.engine.store.local.codec import LineReader
 from treadle.engine.store.local.head_scan import info_of, scan_head
-from treadle.engine.store.local.ownership import Lease, acquire
+from treadle.engine.store.local.ownership import LEASE_SECONDS, Lease, acquire
 from treadle.engine.store.local.rollout_files import (
+    detach,
     lineage,
     mentions,
     new_path,
@@ -36,6 +37,7 @@ from treadle.engine.store.thread_store import (
     WriterConflict,
 )
 from treadle.kit.clock import Clock
+from treadle.kit.tasks import TaskScope
 
 T = TypeVar("T")
 
@@ -44,7 +46,13 @@ class LocalThreadStore:
     """A ThreadStore of files; every promise of the port holds across processes."""
 
     def __init__(
-        self, home: Path, clock: Clock, *, default_provider: str = "", sync: bool = False
+        self,
+        home: Path,
+        clock: Clock,
+        *,
+        default_provider: str = "",
+        sync: bool = False,
+        lease_seconds: float = LEASE_SECONDS,
     ) -> None:
         """Serve the threads below `home`.
 
@@ -53,10 +61,14 @@ class LocalThreadStore:
             clock: stamps ownership and what carries no time of its own.
             default_provider: what a thread counts as that names no model provider.
             sync: wait for the disk in every flush; off, a flush survives the process alone.
+            lease_seconds: how long a writer may be silent before another process may replace it.
         """
         self._home = home
         self._clock = clock
         self._sync = sync
+        self._lease_seconds = lease_seconds
+        self._scope = TaskScope("thread store")
+        self._renewing = False
         self._writers: dict[str, LocalThreadWriter] = {}
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="treadle-store")
         self._catalog = Catalog(home, clock, default_provider)
@@ -82,7 +94,7 @@ class LocalThreadStore:
                 next_ordinal=0 if paginated else None,
                 created=created,
             ),
-            acquire=lambda: self._lease(thread_id),
+            acquire=lambda: self._lease_here(thread_id),
             released=self._forget,
             sync=self._sync,
         )
@@ -99,8 +111,8 @@ class LocalThreadStore:
         lease: Lease | None = None
         try:
             await self._run(lambda: self._check_active(thread_id))
-            lease = self._lease(thread_id)
-            path, reader = await self._run(lambda: self._load_for_writing(thread_id))
+            lease = held = self._lease(thread_id)
+            path, reader = await self._run(lambda: self._load_for_writing(thread_id, held))
         except BaseException:
             if lease is not None:
                 lease.release()
@@ -108,7 +120,7 @@ class LocalThreadStore:
         if thread_id in self._writers:
             lease.release()
             raise WriterConflict(f"thread {thread_id} already has an active writer")
-        held = lease
+        self._keep_renewing()
         writer = LocalThreadWriter(
             thread_id=thread_id,
             target=Target(path=path, next_ordinal=reader.next_ordinal),
@@ -163,6 +175,13 @@ class LocalThreadStore:
             raise WriterConflict(f"thread {thread_id} is open here; close it before deleting")
         await self._run(lambda: self._exclusively(thread_id, self._catalog.delete))
 
+    async def free(self, thread_id: str) -> None:
+        """Take a thread away from whoever writes it, alive or not; raises ThreadNotFound."""
+        writing = self._writers.get(thread_id)
+        if writing is not None:
+            await writing.close()
+        await self._run(lambda: self._exclusively(thread_id, _nothing, force=True))
+
     async def adopt(self, path: str) -> str:
         """Make a rollout file known, wherever it lies; see `ThreadStore.adopt`."""
         return await self._run(lambda: self._adopt(os.path.abspath(path)))
@@ -189,6 +208,7 @@ class LocalThreadStore:
             for writer in list(self._writers.values()):
                 await writer.close()
         finally:
+            await self._scope.close()
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._worker, self._catalog.close)
             self._worker.shutdown(wait=False)
@@ -228,16 +248,45 @@ class LocalThreadStore:
             self._outside[thread_id] = info_of(head, path, os.stat(path).st_mtime)
         return thread_id
 
-    def _lease(self, thread_id: str) -> Lease:
-        return acquire(self._home, thread_id, self._clock)
+    def _lease(self, thread_id: str, *, force: bool = False) -> Lease:
+        seconds = self._lease_seconds
+        return acquire(self._home, thread_id, self._clock, lease_seconds=seconds, force=force)
 
-    def _exclusively(self, thread_id: str, work: Callable[[str], T]) -> T:
-        self._catalog.find(thread_id)
+    def _lease_here(self, thread_id: str) -> Lease:
         lease = self._lease(thread_id)
+        self._keep_renewing()
+        return lease
+
+    def _keep_renewing(self) -> None:
+        if not self._renewing:
+            self._renewing = True
+            self._scope.start(self._renew(), "renew leases")
+
+    async def _renew(self) -> None:
         try:
+            while self._writers:
+                await asyncio.sleep(self._lease_seconds / 3)
+                for writer in self._writers.values():
+                    writer.renew()
+        finally:
+            self._renewing = False
+
+    def _exclusively(self, thread_id: str, work: Callable[[str], T], *, force: bool = False) -> T:
+        self._catalog.find(thread_id)
+        lease = self._lease(thread_id, force=force)
+        try:
+            if lease.taken_over:
+                self._detach(thread_id)
             return work(thread_id)
         finally:
             lease.release()
+
+    def _detach(self, thread_id: str) -> None:
+        """Let what the thread's former writer still has open be no part of its log."""
+        outside = self._outside.get(thread_id)
+        known = [outside.path or ""] if outside else self._catalog.paths_of(thread_id)
+        for path in known:
+            detach(Path(path))
 
     def _forget(self, writer: LocalThreadWriter) -> None:
         if self._writers.get(writer.thread_id) is writer:
@@ -253,8 +302,14 @@ class LocalThreadStore:
             raise StorageFailed(f"rollout at {path} has no readable head")
         return path, reader
 
-    def _load_for_writing(self, thread_id: str) -> tuple[Path, LineReader]:
+    def _load_for_writing(self, thread_id: str, lease: Lease) -> tuple[Path, LineReader]:
+        if lease.taken_over:
+            self._detach(thread_id)
         path, reader = self._load(thread_id)
         if path.suffix == ".zst":
             path = unpack(path)
         return path, reader
+
+
+def _nothing(_thread_id: str) -> None:
+    """All that is left to do with a thread that is only to be free."""

@@ -15,7 +15,7 @@ from treadle.domain.records import ThreadCreated, ThreadRecord
 from treadle.engine.store.local.line_writer import LineWriter
 from treadle.engine.store.local.ownership import Lease
 from treadle.engine.store.local.rollout_files import Appender
-from treadle.engine.store.thread_store import StorageFailed
+from treadle.engine.store.thread_store import StorageFailed, WriterConflict
 
 
 class Target(msgspec.Struct, kw_only=True, frozen=True):
@@ -62,6 +62,7 @@ class LocalThreadWriter:
         self._scheduled = False
         self._closed = False
         self._failure: StorageFailed | None = None
+        self._lost: WriterConflict | None = None
 
     @property
     def path(self) -> str:
@@ -77,6 +78,8 @@ class LocalThreadWriter:
         """Take records; see `ThreadWriter.append`."""
         if self._closed:
             raise StorageFailed(f"the writer of thread {self.thread_id} is closed")
+        if self._lost is not None:
+            raise self._lost
         if not records:
             return
         if self._lease is None:
@@ -94,7 +97,9 @@ class LocalThreadWriter:
 
     def write_out(self) -> None:
         """Hand everything accepted to the operating system, where readers see it."""
-        self._file.write()
+        if self._file.pending:
+            self._check()
+            self._file.write()
         self._failure = None
 
     async def flush(self) -> None:
@@ -102,13 +107,32 @@ class LocalThreadWriter:
         self.write_out()
         if self._sync and not self._closed:
             await asyncio.get_running_loop().run_in_executor(None, self._file.sync)
+        # Whoever takes the thread copies its log afterwards: what was written while the lease was
+        # ours is in the copy, what was written later is not, and is not acknowledged.
+        self._check()
+
+    def renew(self) -> None:
+        """Show other processes that the writer is alive."""
+        if self._lease is not None and self._lost is None:
+            self._lease.renew()
+
+    def _check(self) -> None:
+        if self._lost is None and self._lease is not None and not self._closed:
+            try:
+                self._lease.check()
+            except WriterConflict as error:
+                self._lost = error
+                self._file.discard()
+        if self._lost is not None:
+            raise self._lost
 
     async def close(self) -> None:
         """Flush, release the lease; idempotent. The lease goes even when the flush fails."""
         if self._closed:
             return
         try:
-            await self.flush()
+            if self._lost is None:
+                await self.flush()
         finally:
             self._closed = True
             self._file.close()
@@ -124,3 +148,5 @@ class LocalThreadWriter:
             self.write_out()
         except StorageFailed as error:
             self._failure = error  # the next append or flush tries again, and tells
+        except WriterConflict:
+            return  # told by the next append or flush
