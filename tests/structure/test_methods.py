@@ -27,6 +27,7 @@ WITHOUT_LANE = {
     "thread/items/list",
     "thread/items/read",
     "thread/events/list",
+    "thread/backgroundTerminals/list",
     "thread/search",
     "thread/searchOccurrences",
     "model/list",

@@ -53,6 +53,17 @@ def sticky_changes(params: Any) -> dict[str, Any]:
     }
 
 
+async def list_modes(context: Context, params: Empty) -> proto.CollaborationModes:
+    """The collaboration modes; planning thinks a little longer (0.169.0)."""
+    del context, params
+    return proto.CollaborationModes(
+        data=[
+            proto.CollaborationMode(name="Plan", mode="plan", reasoning_effort="medium"),
+            proto.CollaborationMode(name="Default", mode="default"),
+        ]
+    )
+
+
 async def steer(context: Context, params: proto.TurnSteerParams) -> proto.TurnSteerResult:
     """Add input to the running turn."""
     _check_id(params.thread_id)

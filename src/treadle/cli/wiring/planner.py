@@ -131,6 +131,7 @@ class ConfigPlanner:
             tools=toolbox.tools,
             close_tools=toolbox.close,
             mcp=toolbox.servers,
+            sessions=toolbox.sessions,
             warnings=toolbox.warnings,
             sandbox=sandbox,
             traits=self._traits(settings, config),

@@ -29,6 +29,7 @@ class ThreadTools(NamedTuple):
     close: Callable[[], Awaitable[None]]
     warnings: tuple[str, ...]
     servers: ThreadServers
+    sessions: ExecSessions
 
 
 class Toolset:
@@ -86,7 +87,7 @@ class Toolset:
             await servers.close()
             await sessions.close()
 
-        return ThreadTools(tools, close, problems, servers)
+        return ThreadTools(tools, close, problems, servers, sessions)
 
 
 def _is_on(config: Config, name: str) -> bool:

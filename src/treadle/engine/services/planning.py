@@ -15,6 +15,7 @@ from treadle.engine.agent.agent_thread import ModelTraits
 from treadle.engine.agent.ports import Tools
 from treadle.engine.model.model_client import ModelClient
 from treadle.engine.sandbox.launch_plan import Sandbox
+from treadle.engine.tools.exec_sessions import ExecSessions
 from treadle.engine.tools.mcp_servers import ThreadServers
 
 
@@ -71,6 +72,8 @@ class ThreadPlan:
     """Stops what the tools still run; awaited when the thread leaves memory."""
     sandbox: Sandbox
     traits: ModelTraits
+    sessions: ExecSessions | None = None
+    """The commands that the tools run; its `close_tools` ends them."""
     mcp: ThreadServers | None = None
     """The thread's MCP servers; its `close_tools` lets go of them."""
     shell_path: str = "/bin/sh"

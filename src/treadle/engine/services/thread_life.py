@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from treadle.engine.services.agents import AgentHost
 from treadle.engine.services.budgets import Budgets
+from treadle.engine.services.terminals import Terminals
 from treadle.engine.services.thread_events import PastEvents
 from treadle.engine.services.thread_family import Families
 from treadle.engine.services.thread_fork import Forks
@@ -32,6 +33,7 @@ class ThreadLife:
     queues: Queues
     rewinds: Rewinds
     searches: Searches
+    terminals: Terminals
 
 
 def make_thread_life(threads: Threads, turns: Turns) -> ThreadLife:
@@ -52,4 +54,5 @@ def make_thread_life(threads: Threads, turns: Turns) -> ThreadLife:
         queues=Queues(threads, turns),
         rewinds=Rewinds(threads),
         searches=Searches(threads),
+        terminals=Terminals(threads),
     )

@@ -74,6 +74,11 @@ class ExecSession:
         self._command: RunningCommand | None = None
         self._stop_code: int | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """The operating system's number of its first process, once it runs."""
+        return self._command.pid if self._command is not None else None
+
     def start(self) -> None:
         """Start the command and report its item, unless that was done before.
 

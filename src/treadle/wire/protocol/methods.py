@@ -11,6 +11,7 @@ from treadle.wire.protocol import (
     approvals,
     initialize,
     special_turns,
+    terminals,
     thread_changes,
     thread_events,
     thread_history,
@@ -324,6 +325,33 @@ _OFFERED = (
         params=special_turns.ShellCommandParams,
         result=threads.Empty,
         lane=_THREAD,
+    ),
+    MethodSpec(
+        name="thread/backgroundTerminals/list",
+        params=terminals.TerminalsListParams,
+        result=terminals.TerminalsListResult,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/backgroundTerminals/terminate",
+        params=terminals.TerminalTerminateParams,
+        result=terminals.TerminalTerminateResult,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/backgroundTerminals/clean",
+        params=threads.ThreadIdParams,
+        result=threads.Empty,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="collaborationMode/list",
+        params=threads.Empty,
+        result=turns.CollaborationModes,
+        experimental=True,
+        optional_params=True,
     ),
 )
 

@@ -26,7 +26,7 @@ NOT_OFFERED = """
 
 NOT_OFFERED_EXPERIMENTAL = """
     account/bedrock/checkGovCloudRequirements account/bedrock/discover account/bedrock/setup
-    account/gcp/setup accountSession/list accountSession/switch collaborationMode/list
+    account/gcp/setup accountSession/list accountSession/switch
     environment/add environment/info environment/status
     mcpServer/event/stream/start
     mcpServer/event/stream/stop memory/reset memory/status plugin/search
@@ -35,8 +35,7 @@ NOT_OFFERED_EXPERIMENTAL = """
     remoteControl/client/list remoteControl/client/revoke remoteControl/disable
     remoteControl/enable remoteControl/pairing/start remoteControl/pairing/status
     remoteControl/status/read rollout/compress
-    thread/backgroundTerminals/clean thread/backgroundTerminals/list
-    thread/backgroundTerminals/terminate thread/guardianReview thread/memory/read
+    thread/guardianReview thread/memory/read
     thread/prediction/request thread/prepareApprovedPlan thread/readState/update
     thread/realtime/appendAudio thread/realtime/appendSpeech thread/realtime/appendText
     thread/realtime/listVoices thread/realtime/start thread/realtime/stop thread/sample

@@ -1,6 +1,8 @@
 """Parameters and results of `turn/*`."""
 
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
 
 from treadle.domain.budgets import BudgetChange
 from treadle.domain.items import Shape, UserInput
@@ -32,6 +34,21 @@ class TurnStartParams(Shape, kw_only=True):
     additional_context: dict[str, Any] | None = None
     responsesapi_client_metadata: dict[str, Any] | None = None
     budget: BudgetChange | None = None
+
+
+class CollaborationMode(Shape, kw_only=True):
+    """A mode that a client may choose, and what it would change besides."""
+
+    name: str
+    mode: Literal["plan", "default"]
+    model: str | None = None
+    reasoning_effort: str | None = msgspec.field(name="reasoning_effort", default=None)
+
+
+class CollaborationModes(Shape, kw_only=True):
+    """All of them."""
+
+    data: list[CollaborationMode]
 
 
 class TurnStartResult(Shape, kw_only=True):
