@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import time
 import uuid
 
@@ -36,3 +38,21 @@ def test_a_burst_within_one_millisecond_borrows_from_the_next(monkeypatch: pytes
     assert ids == sorted(ids)
     stamps = {uuid.UUID(made).int >> 80 for made in ids}
     assert stamps == {4_000_000_000_000, 4_000_000_000_001}
+
+
+FORK = """
+import os
+from treadle.kit.mint import new_id
+new_id()  # there are random bytes in stock now
+if os.fork() == 0:
+    print(new_id()[-12:], flush=True)
+    os._exit(0)
+os.wait()
+print(new_id()[-12:])
+"""
+
+
+def test_a_forked_process_makes_ids_of_its_own():
+    said = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=True)
+    theirs, ours = said.stdout.split()
+    assert theirs != ours

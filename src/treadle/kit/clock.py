@@ -7,6 +7,7 @@ machine's local one.
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 
@@ -58,8 +59,13 @@ class ManualClock:
 def iso_millis(seconds: float) -> str:
     """UTC time as rollout lines carry it: `2026-11-21T00:02:55.457Z`."""
     whole, millis = divmod(round(seconds * 1000), 1000)
-    stamp = datetime.fromtimestamp(whole, UTC)
-    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"
+    return f"{_iso_second(whole)}.{millis:03d}Z"
+
+
+@lru_cache(maxsize=8)
+def _iso_second(seconds: int) -> str:
+    """Lines are written many a second: the second's text is made once."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def parse_iso(text: str) -> float:
