@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from support.postgres import DatabaseClock
 from treadle.control import rules
+from treadle.control.access import EVERYTHING, Scope
 from treadle.control.db.postgres import open_postgres
 from treadle.control.db.postgres_hints import Wakes
 from treadle.control.db.repository import (
@@ -426,6 +428,32 @@ async def test_pool_claims_take_the_oldest_open_work_that_nobody_holds(plane: Pl
     again = await repository.claim_waiting(pool, None, 5)
     assert [(c.run_id, c.epoch, c.reason) for c in again] == [(runs[0].id, 2, "released")]
     assert await repository.claim_waiting(pool, None, 5) == []
+
+
+OWNERS = [("a", "p"), ("a", "q"), ("b", "p")]
+
+
+async def test_pool_claims_at_once_give_each_scope_its_own_runs_and_each_run_once(
+    plane: Plane,
+) -> None:
+    runs = [await plane.run(tenantId=tenant, projectId=project) for tenant, project in OWNERS * 3]
+    for run in runs:
+        await plane.command(run)
+    repository = plane.repository
+    scopes = [Scope("a"), Scope("a", "p"), Scope("b"), EVERYTHING]
+    claimants = [Claimant(f"r{number}", None, 1000, scope) for number, scope in enumerate(scopes)]
+    for claimant in claimants:
+        await repository.register_runner(RegisterRequest(id=claimant.runner_id), claimant.scope)
+    owner = {run.id: Scope(run.tenant_id, run.project_id) for run in runs}
+    taken: list[str] = []
+    for _ in range(len(runs)):
+        calls = [repository.claim_waiting(claimant, None, 1) for claimant in claimants]
+        for claimant, claims in zip(claimants, await asyncio.gather(*calls), strict=True):
+            taken += [claim.run_id for claim in claims]
+            assert all(claimant.scope.holds(owner[claim.run_id]) for claim in claims)
+    assert sorted(taken) == sorted(owner)
+    with pytest.raises(NotFound):
+        await repository.claim_waiting(replace(claimants[0], scope=Scope("b")), None, 1)
 
 
 async def test_pool_waiters_are_told_only_when_a_run_waits_for_a_runner(plane: Plane) -> None:

@@ -139,3 +139,28 @@ async def test_bash_completes_commands_options_and_choices(bare_home: Home) -> N
 async def test_other_shells_get_a_script_too(bare_home: Home, shell: str) -> None:
     script = await run(bare_home, "completion", shell)
     assert (script.code, "answer" in script.out) == (0, True)
+
+
+async def test_a_tenants_token_is_made_used_and_revoked(
+    bare_home: Home, manager: ManagerApi, tmp_path: Path
+) -> None:
+    create = ["tokens", "create", "for the build", "--role", "submitter", "--tenant", "a"]
+    wrong = await do(bare_home, *create, "--expires", "soon")
+    assert (wrong.code, "as in 90d" in wrong.err) == (2, True)
+    made = json.loads((await do(bare_home, *create, "--expires", "12h", "--json")).out)
+    assert (made["apiToken"]["tenantId"], made["apiToken"]["role"]) == ("a", "submitter")
+    await manager.post("/runs", {})
+    file = tmp_path / "token-of-a"
+    file.write_text(made["token"])
+    mine = ["runs", "list", "--json", "--token-file", str(file)]
+    assert json.loads((await do(bare_home, *mine)).out) == []
+    listed = await do(bare_home, "tokens", "list")
+    assert ("for the build" in listed.out, made["token"] in listed.out) == (True, False)
+    token_id = made["apiToken"]["id"]
+    revoked = await do(bare_home, "tokens", "revoke", token_id)
+    assert (revoked.code, revoked.out) == (0, f"{token_id} (for the build) is revoked\n")
+    assert json.loads((await do(bare_home, "tokens", "list", "--json")).out) == []
+    ended = json.loads((await do(bare_home, "tokens", "list", "--all", "--json")).out)
+    assert [each["id"] for each in ended] == [token_id]
+    missing = await do(bare_home, "tokens", "revoke", "nobody")
+    assert (missing.code, "No such token" in missing.err) == (2, True)

@@ -514,7 +514,7 @@ async def test_token_mode_lets_nobody_in_without_the_token(tmp_path: Path) -> No
         )
         assert (status, problem["code"]) == (401, "claim-token-invalid")
         assert (await stranger.get("/health/live"))["status"] == "ok"
-        assert (await stranger.get("/health/ready"))["schemaVersion"] == 1
+        assert (await stranger.get("/health/ready"))["schemaVersion"] >= 1
     finally:
         await stranger.http.aclose()
         await friend.http.aclose()

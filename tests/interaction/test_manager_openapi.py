@@ -12,14 +12,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from starlette.routing import Route
 
 from support.control_lab import API_TOKEN, control_lab
-from treadle.control.http import commands, events, health, openapi, runners, runs, scrape
+from treadle.control.http import commands, events, health, openapi, runners, runs, scrape, tokens
 from treadle.control.http.openapi import describe_api
 from treadle.control.http.operations import OPERATIONS
 
 EXAMPLES = 6
 START_SECONDS = 20.0
 PAGE = Path(__file__).parents[2] / "docs" / "control-api.md"
-MODULES = (commands, events, health, openapi, runners, runs, scrape)
+MODULES = (commands, events, health, openapi, runners, runs, scrape, tokens)
 
 
 def test_the_description_has_every_route_and_no_other() -> None:
@@ -52,8 +52,10 @@ def test_every_reference_of_the_description_has_its_target() -> None:
 def test_the_page_describes_every_path() -> None:
     page = PAGE.read_text(encoding="utf-8")
     for operation in OPERATIONS:
-        path = operation.path.replace("{run_id}", "{runId}").replace("{runner_id}", "{runnerId}")
-        assert path.replace("{command_id}", "{commandId}") in page, path
+        path = operation.path
+        for name in ("run", "runner", "command", "token"):
+            path = path.replace(f"{{{name}_id}}", f"{{{name}Id}}")
+        assert path in page, path
 
 
 async def test_the_description_is_served_to_whom_may_read(tmp_path: Path) -> None:
@@ -99,7 +101,14 @@ def real_ids(address: str) -> dict[str, str]:
         turn = {"type": "turn", "payload": {"prompt": "p"}}
         command_id = http.post(f"/runs/{run_id}/commands", json=turn).json()["id"]
         runner_id = http.post("/runners/register", json={}).json()["id"]
-    return {"run_id": run_id, "command_id": command_id, "runner_id": runner_id}
+        asked = {"name": "n", "role": "reader", "tenantId": "t"}
+        token_id = http.post("/tokens", json=asked).json()["apiToken"]["id"]
+    return {
+        "run_id": run_id,
+        "command_id": command_id,
+        "runner_id": runner_id,
+        "token_id": token_id,
+    }
 
 
 # The stream of a run that goes on never ends; test_manager_http reads it.

@@ -107,6 +107,9 @@ async def feed(lab: ControlLab, canary: str) -> None:
     last = {"epoch": claim["epoch"], "reason": f"because {canary}"}
     await post(run_path + "/release", last, claim["token"], run_id=run_id)
     await post("/api/v1/claims", {**who, "backendProfile": canary})
+    drain = {"draining": False, "reason": canary}
+    await post("/api/v1/runners/{runner_id}/drain", drain, runner_id="r")
+    await post("/api/v1/tokens", {"name": "n", "role": "reader", "tenantId": canary})
     assert fed == {each.path for each in OPERATIONS if each.method == "POST"}
     for path in ("", "/result", "/events?limit=1000", "/commands"):
         shown = await lab.http.get(f"/api/v1/runs/{run_id}{path}")

@@ -5,7 +5,11 @@ from typing import Any
 
 import pytest
 
-from treadle.control.db.postgres_transaction import TOGETHER, BufferedTransaction
+from treadle.control.db.postgres_transaction import (
+    TOGETHER,
+    BufferedTransaction,
+    waiting_parameters,
+)
 from treadle.control.faults import InvalidRequest
 
 NAMES = (
@@ -162,15 +166,18 @@ def test_what_was_read_ahead_is_not_asked_for_again_until_it_is_written(
     assert recorder.told == []
 
 
+ANY = (None, None, None)
+
+
 def test_waiting_runs_are_given_out_once_and_only_while_they_wait(
     tx: BufferedTransaction, recorder: Recorder
 ) -> None:
-    tx.know_waiting(None, [head(name) for name in "abcd"])
-    tx.know_waiting("x", [head("b"), head("d")])
+    tx.know_waiting(ANY, [head(name) for name in "abcd"])
+    tx.know_waiting(("x", None, None), [head("b"), head("d")])
     taken = []
     for profile, limit in ((None, 1), ("x", 1), (None, 2), ("x", 1), (None, 1)):
         tx.begin_piece()
-        rows = tx.all("waiting_runs", backend_profile=profile, limit=limit)
+        rows = tx.all("waiting_runs", **waiting_parameters((profile, None, None)), limit=limit)
         for row in rows:
             write_head(tx, row["run_id"], 0, runner_id="r")
         tx.keep_piece()
@@ -182,12 +189,12 @@ def test_waiting_runs_are_given_out_once_and_only_while_they_wait(
 def test_a_piece_that_fails_leaves_waiting_runs_to_others_of_a_later_group(
     tx: BufferedTransaction, recorder: Recorder
 ) -> None:
-    tx.know_waiting(None, [head("a"), head("b")])
+    tx.know_waiting(ANY, [head("a"), head("b")])
     tx.begin_piece()
-    (first,) = tx.all("waiting_runs", backend_profile=None, limit=1)
+    (first,) = tx.all("waiting_runs", **waiting_parameters(ANY), limit=1)
     write_head(tx, first["run_id"], 0, runner_id="r")
     tx.undo_piece()
     tx.begin_piece()
-    (second,) = tx.all("waiting_runs", backend_profile=None, limit=1)
+    (second,) = tx.all("waiting_runs", **waiting_parameters(ANY), limit=1)
     assert (first["run_id"], second["run_id"], second["runner_id"]) == ("a", "b", None)
     assert recorder.told == []

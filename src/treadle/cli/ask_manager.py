@@ -12,7 +12,7 @@ from treadle.cli.manager import default_data
 from treadle.cli.manager_files import ManagerFiles
 from treadle.cli.wiring.loop import run_loop
 
-WHOLE = frozenset({"run", "command", "runner", "request"})
+WHOLE = frozenset({"run", "command", "runner", "request", "token"})
 """Columns with ids: they are to be copied and stay whole, whatever becomes of the rest."""
 PIPE_COLUMNS = 200
 

@@ -36,6 +36,10 @@ class NotFound(ControlFault):
         self.thing = thing
 
 
+class Forbidden(ControlFault):
+    """The caller's role or tenant does not allow this; the text says what would."""
+
+
 class LeaseHeld(ControlFault):
     """Another lease on the run is live."""
 

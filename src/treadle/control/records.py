@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from treadle.control.access import Role
+
 DEFAULT_LEASE_MS = 15_000
 MIN_LEASE_MS = 100
 MAX_LEASE_MS = 600_000
@@ -134,6 +136,43 @@ class RunRequest(Body):
     busy_policy: BusyPolicy | None = None
     max_attempts: int | None = None
     idempotency_key: str | None = None
+
+
+class TokenRequest(Body):
+    """Body of `POST /api/v1/tokens`; without a tenant the caller's own is meant."""
+
+    name: str
+    role: Role
+    tenant_id: str | None = None
+    project_id: str | None = None
+    expires_in_ms: int | None = None
+
+
+class ApiToken(Body):
+    """A token as clients see it, without its secret; null tenant or project stands for all."""
+
+    id: str
+    name: str
+    tenant_id: str | None
+    project_id: str | None
+    role: Role
+    created_by: str | None
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+
+
+class IssuedToken(Body):
+    """A fresh token with its secret, which is told this once."""
+
+    api_token: ApiToken
+    token: str
+
+
+class ApiTokenList(Body):
+    """Tokens, newest first."""
+
+    items: list[ApiToken]
 
 
 class RunSpec(Value, frozen=True):

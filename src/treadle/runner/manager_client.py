@@ -16,6 +16,8 @@ import msgspec
 
 from treadle.kit.mint import new_id
 from treadle.runner.manager_types import (
+    ApiToken,
+    ApiTokenList,
     AppendAnswer,
     Claim,
     ClaimList,
@@ -24,6 +26,7 @@ from treadle.runner.manager_types import (
     Event,
     EventPage,
     HeartbeatAnswer,
+    IssuedToken,
     NewEvent,
     Registration,
     ResultEnvelope,
@@ -219,6 +222,20 @@ class ManagerClient:
         """Let a runner take no more runs, or let it again."""
         body = {"draining": draining}
         return await self._post(f"/api/v1/runners/{quote(runner_id, safe='')}/drain", body, Runner)
+
+    async def create_token(self, **body: Any) -> IssuedToken:
+        """Make a token; asked once only, since a second one would be made."""
+        return await self._post("/api/v1/tokens", _present(body), IssuedToken, may_repeat=False)
+
+    async def tokens(self) -> ApiTokenList:
+        """The tokens that the caller may see."""
+        return await self._get("/api/v1/tokens", {}, ApiTokenList)
+
+    async def revoke_token(self, token_id: str) -> ApiToken:
+        """End a token for good."""
+        path = f"/api/v1/tokens/{quote(token_id, safe='')}"
+        request = self._http.build_request("DELETE", path, headers=self._headers(self._token))
+        return _decoded(await self._once(request), ApiToken)
 
     # Runners
 

@@ -186,6 +186,33 @@ class Runner(Shape, frozen=True, kw_only=True):
     silent_ms: int = 0
 
 
+class ApiToken(Shape, frozen=True, kw_only=True):
+    """A token without its secret; no tenant or project stands for all."""
+
+    id: str
+    name: str = ""
+    tenant_id: str | None = None
+    project_id: str | None = None
+    role: str = ""
+    created_by: str | None = None
+    created_at: str = ""
+    expires_at: str | None = None
+    revoked_at: str | None = None
+
+
+class IssuedToken(Shape, frozen=True, kw_only=True):
+    """A fresh token with its secret."""
+
+    api_token: ApiToken
+    token: str
+
+
+class ApiTokenList(Shape, frozen=True, kw_only=True):
+    """Tokens, newest first."""
+
+    items: list[ApiToken]
+
+
 class RunnerPage(Shape, frozen=True, kw_only=True):
     """Runners, those heard of last first."""
 

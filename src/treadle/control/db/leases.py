@@ -11,15 +11,18 @@ from typing import Any
 
 import msgspec
 
+from treadle.control.access import EVERYTHING, Scope
 from treadle.control.db.commands import close_due, command_of
 from treadle.control.db.journal import RunJournal
 from treadle.control.db.repository import Claimant
+from treadle.control.db.runners import runner_scope
 from treadle.control.db.runs import run_of
 from treadle.control.db.transaction import Row, Transaction
 from treadle.control.faults import (
     BadToken,
     ControlFault,
     Fenced,
+    InvalidRequest,
     LeaseHeld,
     NotFound,
     ProducerGap,
@@ -64,9 +67,12 @@ TOUCH_MS = 1000
 DRAINING = "This runner is being drained and takes no more runs; register it anew, or end it."
 
 
-def register_runner(tx: Transaction, request: RegisterRequest) -> Registration:
+def register_runner(tx: Transaction, request: RegisterRequest, scope: Scope) -> Registration:
     """Store the runner; only the hash of its token stays."""
     runner_id = request.id or f"runner_{new_id()}"
+    known = tx.one("read_runner", runner_id=runner_id) if request.id else None
+    if known is not None and not scope.holds(runner_scope(known)):
+        raise InvalidRequest("Another tenant's runner has this id; choose another.", "$.id")
     token = secrets.token_urlsafe(32)
     tx.run(
         "put_runner",
@@ -74,6 +80,8 @@ def register_runner(tx: Transaction, request: RegisterRequest) -> Registration:
         attempt_id=request.attempt_id,
         details=msgspec.json.encode(request).decode(),
         session_sha256=_digest(token),
+        tenant_id=scope.tenant_id,
+        project_id=scope.project_id,
         now=tx.now_ms,
     )
     return Registration(
@@ -83,7 +91,7 @@ def register_runner(tx: Transaction, request: RegisterRequest) -> Registration:
 
 def claim(tx: Transaction, run_id: str, claimant: Claimant) -> Claim | ControlFault:
     """Grant the run, or note that this runner waits for it."""
-    runner = _runner_row(tx, claimant.runner_id)
+    runner = _runner_row(tx, claimant.runner_id, claimant.scope)
     if runner["draining"]:
         raise RunnerDraining(DRAINING)
     attempt_id = claimant.attempt_id or runner["attempt_id"]
@@ -105,12 +113,18 @@ def claim_waiting(
 ) -> list[Claim]:
     """Grant the oldest runs with open work that nobody holds."""
     # Looked at first, or runs would be taken for nobody.
-    runner = _runner_row(tx, claimant.runner_id)
+    runner = _runner_row(tx, claimant.runner_id, claimant.scope)
     if runner["draining"]:
         raise RunnerDraining(DRAINING)
     if tx.now_ms - runner["last_seen_ms"] >= TOUCH_MS:
         tx.run("touch_runner", runner_id=claimant.runner_id, now=tx.now_ms)
-    rows = tx.all("waiting_runs", backend_profile=backend_profile, limit=limit)
+    rows = tx.all(
+        "waiting_runs",
+        backend_profile=backend_profile,
+        tenant_id=claimant.scope.tenant_id,
+        project_id=claimant.scope.project_id,
+        limit=limit,
+    )
     claims = [claim(tx, row["run_id"], claimant) for row in rows]
     return [granted for granted in claims if isinstance(granted, Claim)]
 
@@ -299,9 +313,9 @@ def _note_waiting(
     journal.save()
 
 
-def _runner_row(tx: Transaction, runner_id: str) -> Row:
+def _runner_row(tx: Transaction, runner_id: str, scope: Scope = EVERYTHING) -> Row:
     row = tx.one("read_runner", runner_id=runner_id)
-    if row is None:
+    if row is None or not scope.holds(runner_scope(row)):
         raise NotFound("runner", "No such runner; register it first.")
     return row
 

@@ -16,7 +16,11 @@ from treadle.control.db.migrate import apply_migrations, find_missing, known_mig
 from treadle.control.db.postgres_append import AppendLane
 from treadle.control.db.postgres_hints import Hints, Wakes
 from treadle.control.db.postgres_link import Link, describe, errors, explain
-from treadle.control.db.postgres_transaction import BufferedTransaction
+from treadle.control.db.postgres_transaction import (
+    BufferedTransaction,
+    WaitingKey,
+    waiting_parameters,
+)
 from treadle.control.db.repository import Repository
 from treadle.control.db.threads import ThreadRepository
 from treadle.control.db.transaction import Needs, Row, Transaction, load_statements
@@ -182,14 +186,17 @@ class _Writing(_Session):
 
     def _lock_waiting(self, tx: BufferedTransaction, needs: list[Needs]) -> set[str]:
         """Lock as many waiting runs as the pool claims of the group ask for; their ids."""
-        wanted: dict[str | None, int] = {}
-        for backend_profile, limit in (piece.pool for piece in needs if piece.pool):
-            if backend_profile is None or "\0" not in backend_profile:
-                wanted[backend_profile] = wanted.get(backend_profile, 0) + limit
+        wanted: dict[WaitingKey, int] = {}
+        for pool in (piece.pool for piece in needs if piece.pool):
+            if pool.backend_profile is None or "\0" not in pool.backend_profile:
+                key = (pool.backend_profile, pool.scope.tenant_id, pool.scope.project_id)
+                wanted[key] = wanted.get(key, 0) + pool.limit
         ids: set[str] = set()
-        for backend_profile, limit in wanted.items():
-            heads = self._all("waiting_runs", backend_profile=backend_profile, limit=limit)
-            tx.know_waiting(backend_profile, heads)
+        for key, limit in wanted.items():
+            heads = self._all("waiting_runs", **waiting_parameters(key), limit=limit)
+            # Of two claims that see the same runs, the first group's locks hide none from the
+            # second: a head that was taken meanwhile is left out when it is looked at.
+            tx.know_waiting(key, heads)
             ids |= {head["run_id"] for head in heads}
         return ids
 

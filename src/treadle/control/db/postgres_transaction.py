@@ -65,6 +65,10 @@ SEES_EVENTS = frozenset({"read_events"})
 # Reads that lock the heads they find, and return them whole.
 LOCKING = frozenset({"waiting_runs", "lapsed_runs"})
 
+WAITING = ("backend_profile", "tenant_id", "project_id")
+WaitingKey = tuple[str | None, ...]
+"""What a pool claim asks for: values of `WAITING`, None for any."""
+
 Write = tuple[str, Row]
 Key = tuple[str, str]
 Known = dict[Key, Any]
@@ -88,6 +92,11 @@ ANSWERS = {
 }
 
 
+def waiting_parameters(key: WaitingKey) -> dict[str, Any]:
+    """The parameters of `waiting_runs` for a key, but for the limit."""
+    return dict(zip(WAITING, key, strict=True))
+
+
 class BufferedTransaction(Transaction):
     """See the module."""
 
@@ -98,7 +107,7 @@ class BufferedTransaction(Transaction):
         super().__init__(connection, statements, read_clock)
         self._known: Known = {}
         self._piece_known: Known = {}
-        self._waiting: dict[str | None, deque[str]] = {}
+        self._waiting: dict[WaitingKey, deque[str]] = {}
         self._settled: list[Write] = []
         self._own: list[Write] = []
         self._settled_events: list[EventRow] = []
@@ -114,9 +123,9 @@ class BufferedTransaction(Transaction):
         """Take the time that was read once all locks were held."""
         self._now_ms = now_ms
 
-    def know_waiting(self, backend_profile: str | None, heads: list[Row]) -> None:
-        """Take heads of waiting runs, locked, as many as the pieces of this profile may claim."""
-        self._waiting[backend_profile] = deque(head["run_id"] for head in heads)
+    def know_waiting(self, key: WaitingKey, heads: list[Row]) -> None:
+        """Take heads of waiting runs, locked, as many as the pieces of this key may claim."""
+        self._waiting[key] = deque(head["run_id"] for head in heads)
         self.know("head", {head["run_id"]: [head] for head in heads})
 
     def one(self, name: str, **parameters: Any) -> Row | None:
@@ -126,8 +135,10 @@ class BufferedTransaction(Transaction):
 
     def all(self, name: str, **parameters: Any) -> list[Row]:
         """Run a named statement, or answer from what is known; all its rows."""
-        if name == "waiting_runs" and parameters["backend_profile"] in self._waiting:
-            return self._take_waiting(parameters["backend_profile"], parameters["limit"])
+        if name == "waiting_runs":
+            pool = tuple(parameters[each] for each in WAITING)
+            if pool in self._waiting:
+                return self._take_waiting(pool, parameters["limit"])
         kind, id_ = ANSWERS.get(name, (name, ""))
         key = (kind, parameters.get(id_, ""))
         known = self._piece_known.get(key) if key in self._piece_known else self._known.get(key)
@@ -185,13 +196,13 @@ class BufferedTransaction(Transaction):
     def _forget_piece(self) -> None:
         self._own, self._own_events, self._piece_known, self._marked = [], [], {}, False
 
-    def _take_waiting(self, backend_profile: str | None, limit: int) -> list[Row]:
+    def _take_waiting(self, key: WaitingKey, limit: int) -> list[Row]:
         """Some of the heads that were locked ahead and that no earlier piece claimed.
 
         Each piece takes what it asked for, claimed or not: there is enough for all of them.
         """
         taken: list[Row] = []
-        rest = self._waiting[backend_profile]
+        rest = self._waiting[key]
         while rest and len(taken) < limit:
             (head,) = self.all("read_head", run_id=rest.popleft())
             if head["runner_id"] is None and not head["ended"] and head["open_commands"]:

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from treadle.control.access import EVERYTHING, Principal, Scope
 from treadle.control.records import (
+    ApiToken,
     AppendAnswer,
     AppendRequest,
     Claim,
@@ -20,6 +22,7 @@ from treadle.control.records import (
     EventPage,
     HeartbeatAnswer,
     HeartbeatRequest,
+    IssuedToken,
     RegisterRequest,
     Registration,
     ReleaseAnswer,
@@ -29,6 +32,7 @@ from treadle.control.records import (
     Runner,
     RunSpec,
 )
+from treadle.control.token_rules import TokenSpec
 
 # Stands beside the ids of changed runs when one of them now waits for a runner.
 WORK_WAITING = ""
@@ -60,6 +64,8 @@ class Claimant:
     runner_id: str
     attempt_id: str | None
     lease_ms: int
+    scope: Scope = EVERYTHING
+    """What the caller sees: its runner must lie in it, and so do the runs it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,7 @@ class RunnerQuery:
 
     limit: int
     cursor: tuple[int, str] | None = None
+    scope: Scope = EVERYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +155,28 @@ class Repository(Protocol):
         """How far a run is; raises NotFound."""
         ...
 
-    async def register_runner(self, request: RegisterRequest) -> Registration:
-        """Store a runner with a fresh session token; the same id replaces the registration."""
+    async def register_runner(
+        self, request: RegisterRequest, scope: Scope = EVERYTHING
+    ) -> Registration:
+        """Store a runner of a scope with a fresh session token; its id replaces the registration.
+
+        Raises:
+            InvalidRequest: the id belongs to a runner outside the scope.
+        """
         ...
 
     async def list_runners(self, query: RunnerQuery) -> list[Runner]:
         """Runners, those heard of last first."""
         ...
 
-    async def drain_runner(self, runner_id: str, draining: bool) -> Runner:
-        """Let a runner take no more runs, or let it again; raises NotFound."""
+    async def drain_runner(
+        self, runner_id: str, draining: bool, scope: Scope = EVERYTHING
+    ) -> Runner:
+        """Let a runner take no more runs, or let it again.
+
+        Raises:
+            NotFound: there is none in the scope.
+        """
         ...
 
     async def claim(self, run_id: str, claimant: Claimant) -> Claim:
@@ -205,6 +224,26 @@ class Repository(Protocol):
 
     async def expire_commands(self, limit: int) -> int:
         """Close the turns of up to `limit` runs that nobody took up in time; how many runs."""
+        ...
+
+    async def read_run_scope(self, run_id: str) -> Scope:
+        """Tenant and project of a run, which never change; raises NotFound."""
+        ...
+
+    async def create_token(self, spec: TokenSpec) -> IssuedToken:
+        """Make a token; only the hash of its secret is stored."""
+        ...
+
+    async def list_tokens(self, scope: Scope) -> list[ApiToken]:
+        """The tokens within a scope, newest first, ended ones too."""
+        ...
+
+    async def revoke_token(self, token_id: str, scope: Scope) -> ApiToken:
+        """End a token for good; raises NotFound, outside the scope too."""
+        ...
+
+    async def find_principal(self, token: str) -> Principal | None:
+        """Whom a token admits now; None when it is unknown, revoked or past its end."""
         ...
 
     async def verify_run(self, run_id: str) -> list[str]:

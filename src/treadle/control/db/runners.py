@@ -2,6 +2,7 @@
 
 import msgspec
 
+from treadle.control.access import Scope
 from treadle.control.db.repository import WORK_WAITING, RunnerQuery
 from treadle.control.db.transaction import Row, Transaction
 from treadle.control.faults import NotFound
@@ -12,18 +13,32 @@ from treadle.kit.clock import iso_millis
 def list_runners(tx: Transaction, query: RunnerQuery) -> list[Runner]:
     """Runners, those heard of last first."""
     seen, after = query.cursor or (2**62, "")
-    rows = tx.all("list_runners", seen=seen, after=after, limit=query.limit)
+    rows = tx.all(
+        "list_runners",
+        seen=seen,
+        after=after,
+        tenant_id=query.scope.tenant_id,
+        project_id=query.scope.project_id,
+        limit=query.limit,
+    )
     return [_runner_of(row, tx.now_ms) for row in rows]
 
 
-def drain_runner(tx: Transaction, runner_id: str, draining: bool) -> Runner:
-    """Let a runner take no more runs, or let it again; raises NotFound."""
+def drain_runner(tx: Transaction, runner_id: str, draining: bool, scope: Scope) -> Runner:
+    """Let a runner of a scope take no more runs, or let it again; raises NotFound."""
+    known = tx.one("read_runner", runner_id=runner_id)
+    if known is None or not scope.holds(runner_scope(known)):
+        raise NotFound("runner", "No such runner; list the runners.")
     tx.run("set_draining", runner_id=runner_id, draining=int(draining))
     row = tx.one("show_runner", runner_id=runner_id)
-    if row is None:
-        raise NotFound("runner", "No such runner; list the runners.")
+    assert row is not None
     tx.touched.add(WORK_WAITING)  # a parked pool claim of this runner is to learn of it
     return _runner_of(row, tx.now_ms)
+
+
+def runner_scope(row: Row) -> Scope:
+    """Whose runner it is."""
+    return Scope(row["tenant_id"], row["project_id"])
 
 
 def _runner_of(row: Row, now_ms: int) -> Runner:

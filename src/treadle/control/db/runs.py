@@ -2,6 +2,7 @@
 
 import msgspec
 
+from treadle.control.access import Scope
 from treadle.control.db.journal import RunJournal, run_not_found
 from treadle.control.db.repository import Progress, RequestKey, RunQuery, StoredAnswer
 from treadle.control.db.transaction import Row, Transaction
@@ -38,6 +39,14 @@ def read_run(tx: Transaction, run_id: str) -> Run:
     if row is None:
         raise run_not_found()
     return run_of(row, tx.now_ms)
+
+
+def read_scope(tx: Transaction, run_id: str) -> Scope:
+    """Whose run it is."""
+    row = tx.one("read_run_scope", run_id=run_id)
+    if row is None:
+        raise run_not_found()
+    return Scope(row["tenant_id"], row["project_id"])
 
 
 def list_runs(tx: Transaction, query: RunQuery) -> list[Run]:

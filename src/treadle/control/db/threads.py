@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol, TypeVar
 
-from treadle.control.db import commands, leases, runners, runs, verify
+from treadle.control.access import EVERYTHING, Principal, Scope
+from treadle.control.db import commands, leases, runners, runs, tokens, verify
 from treadle.control.db.repository import (
     Claimant,
     Progress,
@@ -16,10 +17,11 @@ from treadle.control.db.repository import (
     RunQuery,
     StoredAnswer,
 )
-from treadle.control.db.transaction import NO_NEEDS, Needs, Transaction
+from treadle.control.db.transaction import NO_NEEDS, Needs, Pool, Transaction
 from treadle.control.db.writer import DatabaseThread
 from treadle.control.faults import ControlFault
 from treadle.control.records import (
+    ApiToken,
     AppendAnswer,
     AppendRequest,
     Claim,
@@ -29,6 +31,7 @@ from treadle.control.records import (
     EventPage,
     HeartbeatAnswer,
     HeartbeatRequest,
+    IssuedToken,
     RegisterRequest,
     Registration,
     ReleaseAnswer,
@@ -38,6 +41,7 @@ from treadle.control.records import (
     Runner,
     RunSpec,
 )
+from treadle.control.token_rules import TokenSpec
 
 T = TypeVar("T")
 
@@ -126,18 +130,24 @@ class ThreadRepository:
         """See `Repository.read_progress`."""
         return await self._read(partial(runs.read_progress, run_id=run_id))
 
-    async def register_runner(self, request: RegisterRequest) -> Registration:
+    async def register_runner(
+        self, request: RegisterRequest, scope: Scope = EVERYTHING
+    ) -> Registration:
         """See `Repository.register_runner`."""
         needs = Needs(names=(f"runner:{request.id}",) if request.id else ())
-        return await self._write(partial(leases.register_runner, request=request), needs)
+        return await self._write(
+            partial(leases.register_runner, request=request, scope=scope), needs
+        )
 
     async def list_runners(self, query: RunnerQuery) -> list[Runner]:
         """See `Repository.list_runners`."""
         return await self._read(partial(runners.list_runners, query=query))
 
-    async def drain_runner(self, runner_id: str, draining: bool) -> Runner:
+    async def drain_runner(
+        self, runner_id: str, draining: bool, scope: Scope = EVERYTHING
+    ) -> Runner:
         """See `Repository.drain_runner`."""
-        work = partial(runners.drain_runner, runner_id=runner_id, draining=draining)
+        work = partial(runners.drain_runner, runner_id=runner_id, draining=draining, scope=scope)
         return await self._write(work, Needs(names=(f"runner:{runner_id}",)))
 
     async def claim(self, run_id: str, claimant: Claimant) -> Claim:
@@ -153,7 +163,9 @@ class ThreadRepository:
         work = partial(
             leases.claim_waiting, claimant=claimant, backend_profile=backend_profile, limit=limit
         )
-        needs = Needs(runners=(claimant.runner_id,), pool=(backend_profile, limit))
+        needs = Needs(
+            runners=(claimant.runner_id,), pool=Pool(backend_profile, claimant.scope, limit)
+        )
         return await self._write(work, needs)
 
     async def append(self, run_id: str, token: str, request: AppendRequest) -> AppendAnswer:
@@ -190,6 +202,26 @@ class ThreadRepository:
             work = partial(commands.expire_due, run_id=run_id)
             await self._write(work, Needs(runs=(run_id,)))
         return len(due)
+
+    async def read_run_scope(self, run_id: str) -> Scope:
+        """See `Repository.read_run_scope`."""
+        return await self._read(partial(runs.read_scope, run_id=run_id))
+
+    async def create_token(self, spec: TokenSpec) -> IssuedToken:
+        """See `Repository.create_token`."""
+        return await self._write(partial(tokens.create_token, spec=spec))
+
+    async def list_tokens(self, scope: Scope) -> list[ApiToken]:
+        """See `Repository.list_tokens`."""
+        return await self._read(partial(tokens.list_tokens, scope=scope))
+
+    async def revoke_token(self, token_id: str, scope: Scope) -> ApiToken:
+        """See `Repository.revoke_token`."""
+        return await self._write(partial(tokens.revoke_token, token_id=token_id, scope=scope))
+
+    async def find_principal(self, token: str) -> Principal | None:
+        """See `Repository.find_principal`."""
+        return await self._read(partial(tokens.find_principal, token=token))
 
     async def verify_run(self, run_id: str) -> list[str]:
         """See `Repository.verify_run`."""

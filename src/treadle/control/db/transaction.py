@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from treadle.control.access import Scope
 from treadle.control.db.batch import EventRow
 from treadle.kit.clock import iso_millis
 
@@ -54,6 +55,14 @@ def load_statements(dialect: str) -> dict[str, str]:
     return statements
 
 
+class Pool(NamedTuple):
+    """A claim of up to `limit` waiting runs of a profile (None: any) within a scope."""
+
+    backend_profile: str | None
+    scope: Scope
+    limit: int
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What a piece of work is about to change and read.
@@ -70,8 +79,8 @@ class Needs:
     """Ids of runners that are read."""
     folds: bool = False
     """Whether the folds and open commands of these runs are read too."""
-    pool: tuple[str | None, int] | None = None
-    """A claim of up to so many waiting runs of a profile (None: any)."""
+    pool: Pool | None = None
+    """A claim of waiting runs."""
 
 
 NO_NEEDS = Needs()

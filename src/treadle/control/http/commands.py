@@ -7,6 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from treadle.control import rules
+from treadle.control.access import Role
 from treadle.control.http.exchange import (
     answer,
     desk_of,
@@ -63,7 +64,7 @@ async def read_command_result(request: Request) -> Response:
 
 _COMMANDS = "/api/v1/runs/{run_id}/commands"
 ROUTES = [
-    Route(_COMMANDS, for_client(create_command), methods=["POST"]),
+    Route(_COMMANDS, for_client(create_command, Role.SUBMITTER), methods=["POST"]),
     Route(_COMMANDS, for_client(list_commands), methods=["GET"]),
     Route(_COMMANDS + "/{command_id}", for_client(read_command), methods=["GET"]),
     Route(_COMMANDS + "/{command_id}/result", for_client(read_command_result), methods=["GET"]),

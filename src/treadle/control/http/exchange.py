@@ -13,9 +13,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from treadle.control.access import EVERYTHING, Principal, Role
+from treadle.control.db.journal import run_not_found
 from treadle.control.db.repository import Repository, RequestKey
 from treadle.control.events import RunLog
-from treadle.control.faults import ControlFault, InvalidRequest
+from treadle.control.faults import ControlFault, Forbidden, InvalidRequest
 from treadle.control.http.auth import Gate
 from treadle.control.http.ingress import redact_body, refuse_redacted
 from treadle.control.http.metrics import Metrics
@@ -58,12 +60,12 @@ def desk_of(request: Request) -> Desk:
     return desk
 
 
-def for_client(handler: Handler) -> Handler:
-    """Admit a client first; turn what is raised into a problem."""
+def for_client(handler: Handler, needed: Role = Role.READER) -> Handler:
+    """Admit a client with the role and tenant first; turn what is raised into a problem."""
 
     async def guarded(request: Request) -> Response:
         try:
-            desk_of(request).gate.admit(request)
+            await _admit(request, needed)
             reach("control.http.client-asked")
             response = await handler(request)
         except Exception as error:  # noqa: BLE001 - the boundary: nothing else may answer
@@ -72,6 +74,31 @@ def for_client(handler: Handler) -> Handler:
         return response
 
     return guarded
+
+
+async def _admit(request: Request, needed: Role) -> None:
+    """Let the caller pass, and note who it is.
+
+    Raises:
+        Forbidden: the role does not cover the operation.
+        NotFound: the run is missing, or of another tenant: the answer is the same.
+    """
+    desk = desk_of(request)
+    principal = await desk.gate.admit(request)
+    if not principal.may(needed):
+        raise Forbidden(f"This takes a token with role {needed}; yours has {principal.role}.")
+    request.state.principal = principal
+    run_id = request.path_params.get("run_id")
+    if run_id is None or principal.scope == EVERYTHING:
+        return
+    if not principal.scope.holds(await desk.repository.read_run_scope(run_id)):
+        raise run_not_found()
+
+
+def caller_of(request: Request) -> Principal:
+    """Who the guard let in."""
+    principal: Principal = request.state.principal
+    return principal
 
 
 def for_runner(handler: Callable[[Request, str], Awaitable[Response]]) -> Handler:

@@ -6,6 +6,7 @@ Changes nothing that a caller can see. Knows what is counted, not how it is show
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from treadle.control.access import EVERYTHING, Principal, Scope
 from treadle.control.db.repository import (
     Claimant,
     Progress,
@@ -18,6 +19,7 @@ from treadle.control.db.repository import (
 from treadle.control.faults import Fenced
 from treadle.control.http.metrics import Metrics
 from treadle.control.records import (
+    ApiToken,
     AppendAnswer,
     AppendRequest,
     Claim,
@@ -27,6 +29,7 @@ from treadle.control.records import (
     EventPage,
     HeartbeatAnswer,
     HeartbeatRequest,
+    IssuedToken,
     RegisterRequest,
     Registration,
     ReleaseAnswer,
@@ -36,6 +39,7 @@ from treadle.control.records import (
     Runner,
     RunSpec,
 )
+from treadle.control.token_rules import TokenSpec
 from treadle.kit.clock import Clock
 
 T = TypeVar("T")
@@ -105,17 +109,21 @@ class MeteredRepository:
         """See Repository."""
         return await self._timed("read", self._inner.read_progress(run_id))
 
-    async def register_runner(self, request: RegisterRequest) -> Registration:
+    async def register_runner(
+        self, request: RegisterRequest, scope: Scope = EVERYTHING
+    ) -> Registration:
         """See Repository."""
-        return await self._timed("register", self._inner.register_runner(request))
+        return await self._timed("register", self._inner.register_runner(request, scope))
 
     async def list_runners(self, query: RunnerQuery) -> list[Runner]:
         """See Repository."""
         return await self._timed("list", self._inner.list_runners(query))
 
-    async def drain_runner(self, runner_id: str, draining: bool) -> Runner:
+    async def drain_runner(
+        self, runner_id: str, draining: bool, scope: Scope = EVERYTHING
+    ) -> Runner:
         """See Repository."""
-        return await self._timed("drain", self._inner.drain_runner(runner_id, draining))
+        return await self._timed("drain", self._inner.drain_runner(runner_id, draining, scope))
 
     async def claim(self, run_id: str, claimant: Claimant) -> Claim:
         """See Repository."""
@@ -162,6 +170,26 @@ class MeteredRepository:
     async def expire_commands(self, limit: int) -> int:
         """See Repository."""
         return await self._timed("expire", self._inner.expire_commands(limit))
+
+    async def read_run_scope(self, run_id: str) -> Scope:
+        """See Repository."""
+        return await self._timed("read", self._inner.read_run_scope(run_id))
+
+    async def create_token(self, spec: TokenSpec) -> IssuedToken:
+        """See Repository."""
+        return await self._timed("token", self._inner.create_token(spec))
+
+    async def list_tokens(self, scope: Scope) -> list[ApiToken]:
+        """See Repository."""
+        return await self._timed("list", self._inner.list_tokens(scope))
+
+    async def revoke_token(self, token_id: str, scope: Scope) -> ApiToken:
+        """See Repository."""
+        return await self._timed("token", self._inner.revoke_token(token_id, scope))
+
+    async def find_principal(self, token: str) -> Principal | None:
+        """See Repository."""
+        return await self._timed("read", self._inner.find_principal(token))
 
     async def verify_run(self, run_id: str) -> list[str]:
         """See Repository."""

@@ -17,6 +17,7 @@ from treadle.control.faults import (
     CredentialMissing,
     DatabaseUnusable,
     Fenced,
+    Forbidden,
     IdempotencyConflict,
     InvalidRequest,
     LeaseHeld,
@@ -38,6 +39,7 @@ RETRY_AFTER_MS = 500
 _SIMPLE: dict[type[ControlFault], tuple[int, str]] = {
     CredentialMissing: (400, "provider-credential-missing"),
     BadToken: (401, "claim-token-invalid"),
+    Forbidden: (403, "forbidden"),
     RunBusy: (409, "run-busy"),
     RunnerDraining: (409, "runner-draining"),
     IdempotencyConflict: (409, "idempotency-conflict"),

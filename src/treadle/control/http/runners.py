@@ -4,11 +4,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from treadle.control.access import Role
 from treadle.control.db.repository import Claimant, RunnerQuery
 from treadle.control.faults import InvalidRequest
 from treadle.control.http.exchange import (
     MAX_WAIT_MS,
     answer,
+    caller_of,
     desk_of,
     for_client,
     for_runner,
@@ -43,13 +45,17 @@ async def register_runner(request: Request) -> Response:
     if body.id is not None and not 1 <= len(body.id) <= 200:
         raise InvalidRequest("A runner's id has 1 to 200 characters.", "$.id")
     refuse_redacted(body.id or "", "$.id")
-    return answer(await desk_of(request).repository.register_runner(body), 201)
+    return answer(
+        await desk_of(request).repository.register_runner(body, caller_of(request).scope), 201
+    )
 
 
 async def list_runners(request: Request) -> Response:
     """`GET /api/v1/runners`."""
     limit = whole(request, "limit", DEFAULT_LIST, (1, MAX_LIST))
-    query = RunnerQuery(limit + 1, _cursor(request.query_params.get("cursor")))
+    query = RunnerQuery(
+        limit + 1, _cursor(request.query_params.get("cursor")), caller_of(request).scope
+    )
     found = await desk_of(request).repository.list_runners(query)
     items = found[:limit]
     return answer(RunnerPage(items, _cursor_after(items[-1]) if len(found) > limit else None))
@@ -59,14 +65,15 @@ async def drain_runner(request: Request) -> Response:
     """`POST /api/v1/runners/{runner_id}/drain`."""
     body = await read_body(request, DrainRequest)
     runner_id = request.path_params["runner_id"]
-    return answer(await desk_of(request).repository.drain_runner(runner_id, body.draining))
+    scope = caller_of(request).scope
+    return answer(await desk_of(request).repository.drain_runner(runner_id, body.draining, scope))
 
 
 async def claim_run(request: Request) -> Response:
     """`POST /api/v1/runs/{run_id}/claim`."""
     body = await read_body(request, ClaimRequest)
     run_id = request.path_params["run_id"]
-    return answer(await desk_of(request).repository.claim(run_id, _claimant(body)))
+    return answer(await desk_of(request).repository.claim(run_id, _claimant(request, body)))
 
 
 async def claim_runs(request: Request) -> Response:
@@ -76,7 +83,7 @@ async def claim_runs(request: Request) -> Response:
         raise InvalidRequest(f"max must be between 1 and {MAX_CLAIMS}.", "$.max")
     wait = min(max(body.wait_ms, 0), MAX_WAIT_MS) / 1000
     claiming = desk_of(request).log.claim_waiting(
-        _claimant(body), body.backend_profile, body.max, wait
+        _claimant(request, body), body.backend_profile, body.max, wait
     )
     return answer(ClaimList(items=await while_connected(request, claiming)))
 
@@ -108,17 +115,21 @@ def _cursor(text: str | None) -> tuple[int, str] | None:
     return int(seen), runner_id
 
 
-def _claimant(body: ClaimRequest) -> Claimant:
+def _claimant(request: Request, body: ClaimRequest) -> Claimant:
     lease_ms = lease_or_default(body.lease_ms, DEFAULT_LEASE_MS)
-    return Claimant(body.runner_id, body.attempt_id, lease_ms)
+    return Claimant(body.runner_id, body.attempt_id, lease_ms, caller_of(request).scope)
 
 
 ROUTES = [
-    Route("/api/v1/runners/register", for_client(register_runner), methods=["POST"]),
+    Route("/api/v1/runners/register", for_client(register_runner, Role.RUNNER), methods=["POST"]),
     Route("/api/v1/runners", for_client(list_runners), methods=["GET"]),
-    Route("/api/v1/runners/{runner_id}/drain", for_client(drain_runner), methods=["POST"]),
-    Route("/api/v1/runs/{run_id}/claim", for_client(claim_run), methods=["POST"]),
-    Route("/api/v1/claims", for_client(claim_runs), methods=["POST"]),
+    Route(
+        "/api/v1/runners/{runner_id}/drain",
+        for_client(drain_runner, Role.OPERATOR),
+        methods=["POST"],
+    ),
+    Route("/api/v1/runs/{run_id}/claim", for_client(claim_run, Role.RUNNER), methods=["POST"]),
+    Route("/api/v1/claims", for_client(claim_runs, Role.RUNNER), methods=["POST"]),
     Route("/api/v1/runners/{runner_id}/heartbeat", for_runner(heartbeat), methods=["POST"]),
     Route("/api/v1/runs/{run_id}/release", for_runner(release_run), methods=["POST"]),
 ]

@@ -5,9 +5,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from treadle.control import rules
+from treadle.control.access import Role, Scope
 from treadle.control.db.repository import RunQuery
+from treadle.control.faults import Forbidden
 from treadle.control.http.exchange import (
     answer,
+    caller_of,
     desk_of,
     for_client,
     read_body,
@@ -23,7 +26,12 @@ MAX_LIST = 200
 async def create_run(request: Request) -> Response:
     """`POST /api/v1/runs`."""
     body = await read_body(request, RunRequest)
+    scope = caller_of(request).scope
+    body.tenant_id = body.tenant_id or scope.tenant_id
+    body.project_id = body.project_id or scope.project_id
     spec = rules.make_spec(body)
+    if not scope.holds(Scope(spec.tenant_id, spec.project_id)):
+        raise Forbidden("Your token is for another tenant or project; leave them out.")
     key = request_key(request, body.idempotency_key, spec)
     stored = await desk_of(request).repository.create_run(spec, key)
     headers = {"Idempotent-Replayed": "true"} if stored.replayed else None
@@ -33,14 +41,18 @@ async def create_run(request: Request) -> Response:
 async def list_runs(request: Request) -> Response:
     """`GET /api/v1/runs`."""
     limit = whole(request, "limit", DEFAULT_LIST, (1, MAX_LIST))
+    scope = caller_of(request).scope
+    tenant_id = request.query_params.get("tenantId", scope.tenant_id)
+    project_id = request.query_params.get("projectId", scope.project_id)
     query = RunQuery(
         limit=limit + 1,
         cursor=request.query_params.get("cursor"),
         status=request.query_params.get("status"),
-        tenant_id=request.query_params.get("tenantId"),
-        project_id=request.query_params.get("projectId"),
+        tenant_id=tenant_id,
+        project_id=project_id,
     )
-    found = await desk_of(request).repository.list_runs(query)
+    visible = scope.holds(Scope(tenant_id, project_id))
+    found = await desk_of(request).repository.list_runs(query) if visible else []
     items = found[:limit]
     return answer(RunPage(items=items, next_cursor=items[-1].id if len(found) > limit else None))
 
@@ -65,9 +77,11 @@ async def verify_run(request: Request) -> Response:
 
 
 ROUTES = [
-    Route("/api/v1/runs", for_client(create_run), methods=["POST"]),
+    Route("/api/v1/runs", for_client(create_run, Role.SUBMITTER), methods=["POST"]),
     Route("/api/v1/runs", for_client(list_runs), methods=["GET"]),
     Route("/api/v1/runs/{run_id}", for_client(read_run), methods=["GET"]),
     Route("/api/v1/runs/{run_id}/result", for_client(read_result), methods=["GET"]),
-    Route("/api/v1/runs/{run_id}/verification", for_client(verify_run), methods=["GET"]),
+    Route(
+        "/api/v1/runs/{run_id}/verification", for_client(verify_run, Role.OPERATOR), methods=["GET"]
+    ),
 ]

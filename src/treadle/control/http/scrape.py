@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from treadle.control.access import EVERYTHING
 from treadle.control.db.repository import RunQuery
-from treadle.control.faults import ControlFault, NotFound
+from treadle.control.faults import ControlFault, Forbidden, NotFound
 from treadle.control.http.auth import LOOPBACK_NAMES
 from treadle.control.http.exchange import Desk, desk_of
 from treadle.control.http.problems import problem_of
@@ -28,7 +29,7 @@ async def show_metrics(request: Request) -> Response:
     """`GET /metrics`."""
     desk = desk_of(request)
     try:
-        _admit(desk, request)
+        await _admit(desk, request)
     except ControlFault as fault:
         return problem_of(fault)
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -44,13 +45,15 @@ async def show_metrics(request: Request) -> Response:
     return Response(body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def _admit(desk: Desk, request: Request) -> None:
-    """This machine scrapes without a token; others need it like every reader."""
+async def _admit(desk: Desk, request: Request) -> None:
+    """This machine scrapes without a token; others need one that sees all tenants."""
     caller = request.client.host if request.client else ""
     if caller in LOOPBACK_NAMES:
         desk.gate.admit_local(request)
     else:
-        desk.gate.admit(request)
+        principal = await desk.gate.admit(request)
+        if principal.scope != EVERYTHING:
+            raise Forbidden("Metrics are of all tenants; use a token that is not of one.")
 
 
 async def _read_gauges(desk: Desk) -> None:

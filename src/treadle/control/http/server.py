@@ -29,6 +29,7 @@ from treadle.control.http import (
     runners,
     runs,
     scrape,
+    tokens,
 )
 from treadle.control.http.auth import LOOPBACK_NAMES, AuthMode, Gate
 from treadle.control.http.exchange import Desk, closed_door
@@ -171,9 +172,10 @@ async def serve(options: ManagerOptions, clock: Clock | None = None) -> RunningM
 
 def _make_desk(options: ManagerOptions, repository: Repository, bells: Bells, clock: Clock) -> Desk:
     metrics = Metrics(clock)
+    metered = MeteredRepository(repository, metrics, clock)
     return Desk(
-        log=RunLog(MeteredRepository(repository, metrics, clock), bells, clock),
-        gate=Gate(options.auth, options.token),
+        log=RunLog(metered, bells, clock),
+        gate=Gate(options.auth, options.token, clock, metered.find_principal),
         started_at=iso_millis(clock.now()),
         clock=clock,
         metrics=metrics,
@@ -190,6 +192,7 @@ def make_app(desk: Desk) -> Starlette:
             *commands.ROUTES,
             *events.ROUTES,
             *runners.ROUTES,
+            *tokens.ROUTES,
             *health.ROUTES,
             *scrape.ROUTES,
             *openapi.ROUTES,

@@ -18,6 +18,9 @@ LIMIT :limit FOR UPDATE SKIP LOCKED
 SELECT * FROM run_heads
 WHERE runner_id IS NULL AND ended = 0 AND open_commands > 0
     AND (:backend_profile::text IS NULL OR backend_profile = :backend_profile)
+    AND (:tenant_id::text IS NULL OR EXISTS (SELECT 1 FROM runs AS r
+        WHERE r.run_id = run_heads.run_id AND r.tenant_id = :tenant_id
+            AND (:project_id::text IS NULL OR r.project_id = :project_id)))
 ORDER BY run_id LIMIT :limit FOR UPDATE SKIP LOCKED
 
 -- name: read_run
@@ -65,17 +68,21 @@ SELECT DISTINCT run_id FROM commands
 WHERE state = 'pending' AND expires_at_ms IS NOT NULL AND expires_at_ms <= :now LIMIT :limit
 
 -- name: put_runner
-INSERT INTO runners (runner_id, attempt_id, details, session_sha256, registered_at_ms, last_seen_ms)
-VALUES (:runner_id, :attempt_id, :details, :session_sha256, :now, :now)
+INSERT INTO runners (runner_id, attempt_id, details, session_sha256, tenant_id, project_id,
+    registered_at_ms, last_seen_ms)
+VALUES (:runner_id, :attempt_id, :details, :session_sha256, :tenant_id, :project_id, :now, :now)
 ON CONFLICT (runner_id) DO UPDATE SET attempt_id = excluded.attempt_id, details = excluded.details,
-    session_sha256 = excluded.session_sha256, registered_at_ms = excluded.registered_at_ms,
+    session_sha256 = excluded.session_sha256, tenant_id = excluded.tenant_id,
+    project_id = excluded.project_id, registered_at_ms = excluded.registered_at_ms,
     last_seen_ms = excluded.last_seen_ms, draining = 0
 
 -- name: list_runners
 SELECT r.*, h.held_runs FROM runners r LEFT JOIN (
     SELECT runner_id, count(*) AS held_runs FROM run_heads
     WHERE runner_id IS NOT NULL GROUP BY runner_id) h ON h.runner_id = r.runner_id
-WHERE r.last_seen_ms < :seen OR (r.last_seen_ms = :seen AND r.runner_id > :after)
+WHERE (r.last_seen_ms < :seen OR (r.last_seen_ms = :seen AND r.runner_id > :after))
+    AND (:tenant_id::text IS NULL OR r.tenant_id = :tenant_id)
+    AND (:project_id::text IS NULL OR r.project_id = :project_id)
 ORDER BY r.last_seen_ms DESC, r.runner_id LIMIT :limit
 
 -- name: show_runner
@@ -86,7 +93,8 @@ FROM runners r WHERE r.runner_id = :runner_id
 UPDATE runners SET draining = :draining WHERE runner_id = :runner_id
 
 -- name: read_runner
-SELECT runner_id, attempt_id, session_sha256, draining, last_seen_ms FROM runners WHERE runner_id = :runner_id
+SELECT runner_id, attempt_id, session_sha256, draining, last_seen_ms, tenant_id, project_id
+FROM runners WHERE runner_id = :runner_id
 
 -- name: touch_runner
 UPDATE runners SET last_seen_ms = :now WHERE runner_id = :runner_id
@@ -251,5 +259,26 @@ FROM unnest(:runs::text[]) AS run (id) CROSS JOIN LATERAL (
 UNION ALL
 SELECT 'runner', runner_id, json_build_object('runner_id', runner_id, 'attempt_id', attempt_id,
     'session_hex', encode(session_sha256, 'hex'), 'draining', draining,
-    'last_seen_ms', last_seen_ms)::text
+    'last_seen_ms', last_seen_ms, 'tenant_id', tenant_id, 'project_id', project_id)::text
 FROM runners WHERE runner_id = ANY(:runners::text[])
+
+-- name: read_run_scope
+SELECT tenant_id, project_id FROM runs WHERE run_id = :run_id
+
+-- name: insert_token
+INSERT INTO api_tokens (token_id, name, tenant_id, project_id, role, secret_sha256, created_by,
+    created_at_ms, expires_at_ms)
+VALUES (:token_id, :label, :tenant_id, :project_id, :role, :secret_sha256, :created_by, :now,
+    :expires_at)
+
+-- name: read_token
+SELECT * FROM api_tokens WHERE token_id = :token_id
+
+-- name: list_tokens
+SELECT * FROM api_tokens
+WHERE (:tenant_id::text IS NULL OR tenant_id = :tenant_id)
+    AND (:project_id::text IS NULL OR project_id = :project_id)
+ORDER BY created_at_ms DESC, token_id LIMIT :limit
+
+-- name: revoke_token
+UPDATE api_tokens SET revoked_at_ms = :now WHERE token_id = :token_id
