@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from support.control_lab import ControlLab, control_lab
-from treadle.control.http.console import FILES, FOLDER
+from treadle.control.http.console import FILES, FOLDER, SCRIPTS
 from treadle.control.http.operations import OPERATIONS
 
 MAX_LINES = 1000
@@ -14,6 +14,11 @@ MAX_LINES = 1000
 
 def source(name: str) -> str:
     return (FOLDER / name).read_text(encoding="utf-8")
+
+
+def scripts() -> str:
+    """All that the page runs."""
+    return "\n".join(source(name) for name in SCRIPTS)
 
 
 @pytest.mark.parametrize("locked", [False, True])
@@ -44,14 +49,21 @@ async def test_nothing_else_is_served(tmp_path: Path, name: str) -> None:
 def test_the_page_loads_only_its_own_files_and_has_no_inline_code() -> None:
     page = source("index.html")
     loaded = re.findall(r'(?:src|href)="([^"]*)"', page)
-    assert set(loaded) == {"data:,", "console.css", "console.js"}
+    assert {path for path in loaded if not path.startswith("#")} == {
+        "data:,",
+        "console.css",
+        "console.js",
+    }
     assert re.findall(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=", page) == []
-    for name in ("console.js", "console.css"):
+    imported = re.findall(r'from "\./([^"]*)"', scripts())
+    assert set(imported) | {"console.js"} == set(SCRIPTS)
+    assert len(re.findall(r"\bimport\b", scripts())) == len(imported)
+    for name in (*SCRIPTS, "console.css"):
         assert re.findall(r"https?://|@import|url\(", source(name)) == []
 
 
 def test_the_script_makes_no_markup_and_keeps_the_token_in_the_session_only() -> None:
-    script = source("console.js")
+    script = scripts()
     forbidden = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function"
     assert re.findall(forbidden, script) == []
     assert re.findall(r"localStorage|document\.cookie|indexedDB", script) == []
@@ -59,8 +71,9 @@ def test_the_script_makes_no_markup_and_keeps_the_token_in_the_session_only() ->
 
 
 def test_the_script_calls_documented_operations_only() -> None:
-    script = source("console.js").replace("${API}", "/api/v1")
+    script = scripts().replace("${API}", "/api/v1")
     script = script.replace("${encodeURIComponent(id)}", "{run_id}")
+    script = script.replace("${encodeURIComponent(runnerId)}", "{runner_id}")
     called = {path.partition("?")[0] for path in re.findall(r'[`"](/[a-z][^`"]*)[`"]', script)}
     assert called - {"/api/v1"} <= {each.path for each in OPERATIONS}
     assert len(called) >= 6, "the paths of the script were not found"
@@ -68,7 +81,7 @@ def test_the_script_calls_documented_operations_only() -> None:
 
 
 def test_every_element_the_script_looks_for_is_on_the_page() -> None:
-    wanted = set(re.findall(r'\$\("([\w-]+)"\)', source("console.js")))
+    wanted = set(re.findall(r'\$\("([\w-]+)"\)', scripts()))
     assert wanted <= set(re.findall(r'id="([\w-]+)"', source("index.html")))
 
 

@@ -1,114 +1,33 @@
-// The console of a manager: lists runs, follows one live, interrupts and cancels.
+// The console of a manager: lists runs, follows one live, answers its agent, stops it.
 //
-// A client of the public API like any other (docs/control-api.md). Everything that comes from the
-// API enters the page as text, never as markup.
+// A client of the public API like any other. This file puts the parts together: the list, one run,
+// the door that asks for a token.
 "use strict";
 
-const API = "/api/v1";
-const TOKEN_KEY = "treadle.token";
+import {
+  framesOf, listRuns, openStream, postCommand, readReady, readResult, readRun, token,
+} from "./api.js";
+import {
+  $, age, badgeOf, cell, element, LOOKS, notice, sayReachable, sayUnreachable, showBadge,
+} from "./parts.js";
+import { showQuestions } from "./questions.js";
+import { refreshRunners } from "./runners.js";
+
 const LIST_MS = 3000;
 const PAGE = 50;
 const MAX_ROWS = 2000;
 const RETRY_MS = 1000;
+const RUNNERS = "runners";
 const ENDED = new Set(["completed", "failed", "blocked", "cancelled"]);
-const LOOKS = {
-  completed: "good", failed: "bad", blocked: "bad", running: "busy", claimed: "busy",
-  interrupting: "wait", pending: "wait",
-};
+const AT_WORK = new Set(["running", "needs-input", "interrupting"]);
 
-const $ = (id) => document.getElementById(id);
-const state = { runs: new Map(), shown: PAGE, chosen: null, following: null };
-
-class Refused extends Error {
-  constructor(status, problem) {
-    super(problem.detail || `The manager answered ${status}.`);
-    this.status = status;
-    this.code = problem.code;
-  }
-}
-
-// ---- the API ----
-
-async function send(path, options = {}) {
-  const headers = { ...options.headers };
-  const token = sessionStorage.getItem(TOKEN_KEY);
-  if (token) headers.Authorization = `Bearer ${token}`;
-  const answer = await fetch(path, { ...options, headers, cache: "no-store", redirect: "error" });
-  if (answer.ok) return answer;
-  throw new Refused(answer.status, await answer.json().catch(() => ({})));
-}
-
-const read = async (path) => (await send(path)).json();
-const listRuns = (query) => read(`${API}/runs?${query}`);
-const readRun = (id) => read(`${API}/runs/${encodeURIComponent(id)}`);
-const readResult = (id) => read(`${API}/runs/${encodeURIComponent(id)}/result`);
-const readReady = () => read("/health/ready");
-
-function postCommand(id, type, payload) {
-  return send(`${API}/runs/${encodeURIComponent(id)}/commands`, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ type, payload }),
-  });
-}
-
-function openStream(id, afterSeq, signal) {
-  const path = `${API}/runs/${encodeURIComponent(id)}/stream?afterSeq=${afterSeq}`;
-  return send(path, { headers: { Accept: "text/event-stream" }, signal });
-}
-
-// Server-sent events of an answer; our own reader, since EventSource cannot send a token.
-async function* framesOf(answer) {
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  let held = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    held += value;
-    const frames = held.split("\n\n");
-    held = frames.pop();
-    for (const frame of frames) {
-      let name = "message";
-      const data = [];
-      for (const line of frame.split("\n")) {
-        if (line.startsWith("event: ")) name = line.slice(7);
-        if (line.startsWith("data: ")) data.push(line.slice(6));
-      }
-      if (data.length) yield { name, data: JSON.parse(data.join("\n")) };
-    }
-  }
-}
-
-// ---- small parts of the page ----
-
-function element(tag, text, className) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
-
-function showBadge(badge, text, look) {
-  badge.textContent = text;
-  badge.className = `badge ${look || ""}`;
-}
-
-function age(stamp) {
-  const seconds = Math.max(0, Math.round((Date.now() - Date.parse(stamp)) / 1000));
-  if (seconds < 60) return `${seconds} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
-  if (seconds < 172800) return `${Math.floor(seconds / 3600)} h`;
-  return `${Math.floor(seconds / 86400)} d`;
-}
-
-function notice(text) {
-  $("notice").textContent = text || "";
-}
+const state = { shown: PAGE, chosen: null, following: null, details: new Map() };
 
 function failed(error) {
   if (error.name === "AbortError") return;
   if (error.status === 401) return askToken("The manager does not take this token.");
-  notice(error.status ? error.message : "The manager does not answer; trying again.");
+  if (error.status) notice(error.message);
+  else sayUnreachable();
 }
 
 // ---- the list of runs ----
@@ -125,7 +44,6 @@ async function refreshList() {
     cursor = page.nextCursor;
     if (!cursor) break;
   }
-  state.runs = new Map(runs.map((run) => [run.id, run]));
   $("more").hidden = !cursor;
   $("empty").hidden = runs.length > 0;
   const focused = $("runs").contains(document.activeElement) && document.activeElement.textContent;
@@ -146,25 +64,37 @@ function rowOf(run) {
   const open = element("button", run.id);
   open.type = "button";
   open.addEventListener("click", () => { location.hash = run.id; });
-  const name = element("td");
-  name.append(open);
-  const badge = element("span");
-  showBadge(badge, run.status, LOOKS[run.status]);
-  const status = element("td");
-  status.append(badge);
-  row.append(name, status, element("td", run.failureKind || ""), element("td", age(run.createdAt)));
+  const asked = run.pendingRequests.map((each) => each.summary).join("; ");
+  row.append(
+    cell(open),
+    cell(badgeOf(run.status, LOOKS[run.status])),
+    cell(asked || run.failureKind || "", "note"),
+    cell(age(run.createdAt)),
+  );
   return row;
+}
+
+// Runs that wait for a person, wherever they are in the list.
+async function refreshWaiting() {
+  const page = await listRuns(new URLSearchParams({ limit: PAGE, status: "needs-input" }));
+  const count = page.items.length;
+  $("waiting").hidden = count === 0;
+  $("waiting").textContent = count === 1 ? "1 run waits for you" : `${count} runs wait for you`;
+  $("waiting").href = count ? `#${page.items[0].id}` : "#";
+  document.title = count ? `(${count}) Treadle` : "Treadle";
 }
 
 async function keepList() {
   for (;;) {
     if (!$("desk").hidden && !document.hidden) {
       try {
-        await refreshList();
+        if (location.hash.slice(1) === RUNNERS) await refreshRunners(failed);
+        else await refreshList();
+        await refreshWaiting();
         const ready = await readReady();
         showBadge($("health"), `ready, schema ${ready.schemaVersion}`, "good");
         if (state.chosen) await refreshRun(state.chosen);
-        notice("");
+        sayReachable();
       } catch (error) {
         showBadge($("health"), "not ready", "bad");
         failed(error);
@@ -183,6 +113,9 @@ async function refreshRun(id) {
   const ended = ENDED.has(run.status);
   $("cancel").disabled = ended;
   $("interrupt").disabled = ended || run.cmdLast === 0;
+  $("say").hidden = ended;
+  $("steer").disabled = !AT_WORK.has(run.status);
+  showQuestions(run, state.details, answer);
   const lease = run.leaseRemainingMs === null
     ? "none" : `${(run.leaseRemainingMs / 1000).toFixed(1)} s left`;
   showFacts({
@@ -209,7 +142,11 @@ function showResult(result) {
   const parts = [];
   if (result.failureKind) {
     parts.push(element("p", [result.failureKind, result.failureMessage].filter(Boolean).join(": "), "bad"));
-    if (result.failure) parts.push(element("p", result.failure.remedy));
+    if (result.failure) {
+      parts.push(element("p", `What to do: ${result.failure.remedy}`, "remedy"));
+      const again = result.failure.retryable ? "Trying again can help." : "Trying again as it is will not help.";
+      parts.push(element("p", again, "quiet"));
+    }
   }
   parts.push(element("pre", result.reply || (ENDED.has(result.status) ? "(no reply)" : "No reply yet.")));
   if (result.usage && result.usage.totalTokens) {
@@ -220,13 +157,20 @@ function showResult(result) {
 
 function choose(id) {
   if (state.following) state.following.abort();
-  state.chosen = id || null;
+  const runners = id === RUNNERS;
+  state.chosen = runners ? null : id || null;
+  state.details = new Map();
   $("timeline").replaceChildren();
-  $("run").hidden = !id;
+  $("questions").hidden = true;
+  $("list").hidden = runners;
+  $("fleet").hidden = !runners;
+  $("run").hidden = !state.chosen;
+  $("desk").className = state.chosen ? "one" : "";
   for (const row of $("runs").rows) {
     row.className = row.querySelector("button").textContent === id ? "chosen" : "";
   }
-  if (!id) return;
+  if (runners) refreshRunners(failed).catch(failed);
+  if (!state.chosen) return;
   $("title").textContent = `Run ${id}`;
   state.following = new AbortController();
   refreshRun(id).catch(failed);
@@ -245,11 +189,12 @@ async function follow(id, signal) {
         if (signal.aborted) return;
         if (frame.name === "end") {
           showBadge($("live"), `ended: ${frame.data.status}`, LOOKS[frame.data.status]);
-          await refreshRun(id);
+          await Promise.all([refreshRun(id), refreshList(), refreshWaiting()]);
           return;
         }
         seq = frame.data.seq;
         addEvent(frame.data);
+        noteQuestion(id, frame.data);
       }
     } catch (error) {
       if (signal.aborted) return;
@@ -262,6 +207,14 @@ async function follow(id, signal) {
     showBadge($("live"), "reconnecting", "wait");
     await new Promise((wake) => setTimeout(wake, RETRY_MS));
   }
+}
+
+// A question or its end shows at once, not only with the next look at the run.
+function noteQuestion(id, event) {
+  const phase = (event.payload || {}).phase || "";
+  if (!phase.startsWith("server-request-")) return;
+  if (phase === "server-request-opened") state.details.set(event.payload.requestId, event.payload);
+  Promise.all([refreshRun(id), refreshList(), refreshWaiting()]).catch(failed);
 }
 
 function addEvent(event) {
@@ -291,31 +244,45 @@ function addEvent(event) {
 
 function summaryOf(event) {
   const payload = event.payload || {};
-  const parts = [payload.phase, payload.name || payload.tool, payload.failureKind,
-    payload.command, payload.text || payload.message || payload.delta || payload.reason];
+  const summary = payload.summary && payload.summary.text ? payload.summary.text : payload.summary;
+  const parts = [payload.phase, summary ? "" : payload.toolName, payload.failureKind, payload.decision, summary,
+    payload.state || payload.terminalStatus || (event.type === "tool_call" ? "" : payload.status),
+    payload.text || payload.message || payload.failureMessage || payload.reason];
   const told = parts.filter((part) => typeof part === "string" && part).join(" · ");
   return (told || JSON.stringify(payload)).slice(0, 300);
 }
 
 async function order(type, payload, question) {
   const id = state.chosen;
-  if (!id || (question && !confirm(question))) return;
+  if (!id || (question && !confirm(question))) return false;
   try {
-    await postCommand(id, type, payload);
+    const command = await postCommand(id, type, payload);
+    notice(command.state === "rejected" ? `${type}: ${command.failureMessage}` : "");
     await refreshRun(id);
-    notice("");
+    return command.state !== "rejected";
   } catch (error) {
     failed(error);
+    return false;
   }
+}
+
+const answer = (requestId, decision, content) =>
+  order("answer", { requestId, decision, ...(content === undefined ? {} : { content }) });
+
+async function steer(event) {
+  event.preventDefault();
+  const prompt = $("words").value.trim();
+  if (prompt && await order("steer", { prompt })) $("words").value = "";
 }
 
 // ---- the door ----
 
 function askToken(reason) {
-  sessionStorage.removeItem(TOKEN_KEY);
+  token.forget();
   if (state.following) state.following.abort();
   $("desk").hidden = true;
   $("forget").hidden = true;
+  $("pages").hidden = true;
   $("door").hidden = false;
   showBadge($("health"), "locked", "wait");
   notice(reason);
@@ -327,20 +294,21 @@ async function enter() {
     await refreshList();
   } catch (error) {
     if (error.status === 401) {
-      askToken(sessionStorage.getItem(TOKEN_KEY) ? "The manager does not take this token." : "");
+      askToken(token.get() ? "The manager does not take this token." : "");
       return;
     }
     failed(error);
   }
   $("door").hidden = true;
   $("desk").hidden = false;
-  $("forget").hidden = !sessionStorage.getItem(TOKEN_KEY);
+  $("forget").hidden = !token.get();
+  $("pages").hidden = false;
   choose(location.hash.slice(1));
 }
 
 $("door").addEventListener("submit", (event) => {
   event.preventDefault();
-  sessionStorage.setItem(TOKEN_KEY, $("token").value.trim());
+  token.set($("token").value.trim());
   $("token").value = "";
   notice("");
   enter();
@@ -355,6 +323,8 @@ $("status").addEventListener("change", () => {
   refreshList().catch(failed);
 });
 $("interrupt").addEventListener("click", () => order("interrupt", { reason: "console" }));
+$("gone").addEventListener("change", () => refreshRunners(failed).catch(failed));
+$("say").addEventListener("submit", steer);
 $("cancel").addEventListener("click", () => order("cancel", {}, "Cancel this run for good?"));
 window.addEventListener("hashchange", () => {
   if (!$("desk").hidden) choose(location.hash.slice(1));

@@ -1,4 +1,4 @@
-"""Serves the web console: three static files, without a build step and without other origins.
+"""Serves the web console: a few static files, without a build step and without other origins.
 
 The files hold nothing secret, so no token is asked for them; the page asks for one and sends it
 with every call. Knows nothing of runs: the page uses the public API like any client.
@@ -14,9 +14,10 @@ from starlette.routing import Route
 from treadle.control.http.problems import HttpFault, problem_of
 
 FOLDER = Path(__file__).parents[1] / "console"
+SCRIPTS = ("console.js", "api.js", "parts.js", "questions.js", "runners.js")
 FILES = {
     "": ("index.html", "text/html; charset=utf-8"),
-    "console.js": ("console.js", "text/javascript; charset=utf-8"),
+    **{name: (name, "text/javascript; charset=utf-8") for name in SCRIPTS},
     "console.css": ("console.css", "text/css; charset=utf-8"),
 }
 HEADERS = {
