@@ -9,6 +9,7 @@ import pytest
 
 from fleet.harness import (
     Fleet,
+    Work,
     errors,
     has_source,
     is_tool,
@@ -256,42 +257,66 @@ async def test_codex_stdio_idle_timeout_progress_refresh(fleet: Fleet) -> None:
     assert not errors(await work.events())
 
 
-FAILURES = [
-    ("missing_turn_result", "missing-turn-result", "backend-response-invalid"),
-    ("provider_auth_failed", "provider-401-rpc-error", "provider-auth-failed"),
-    ("provider_rate_limited", "provider-429-terminal", "provider-rate-limited"),
-    ("provider_invalid_tool_call", "provider-invalid-tool-call", "provider-invalid-tool-call"),
-    (
-        "provider_compact_unsupported",
-        "provider-compact-404-terminal",
-        "provider-compact-unsupported",
-    ),
-    (
-        "provider_stream_disconnected",
-        "provider-stream-disconnected-rpc-error",
-        "provider-stream-disconnected",
-    ),
-    ("provider_503_rpc_error", "provider-503-rpc-error", "provider-stream-disconnected"),
-    ("provider_503_terminal", "provider-503-terminal", "provider-http-error"),
-    ("provider_unavailable", "provider-unavailable-terminal", "provider-unavailable"),
-    ("provider_503_retry_event", "provider-503-retry-event", "provider-stream-disconnected"),
-    ("invalid_json", "invalid-json", "backend-json-parse-error"),
-    ("timeout", "missing-terminal", "backend-timeout"),
-]
-
-
-@pytest.mark.parametrize(("mode", "kind"), [f[1:] for f in FAILURES], ids=[f[0] for f in FAILURES])
-async def test_codex_stdio(fleet: Fleet, mode: str, kind: str) -> None:
-    timeout_ms = 500 if kind == "backend-timeout" else 3_000
+async def fails(fleet: Fleet, mode: str, kind: str, timeout_ms: int = 3_000) -> Work:
+    """A run that fails in `mode` with `kind`, which is told once and kept everywhere."""
     work = await fleet.create(f"failure {mode}", timeout_ms=timeout_ms)
     result = await work.go(mode)
     assert (result.terminal_status, result.failure_kind) == ("failed", kind)
     told = errors(await work.events())
     assert [e["failureKind"] for e in told if not e["willRetry"]] == [kind]
-    if mode == "provider-503-retry-event":
-        assert [e["failureKind"] for e in told if e["willRetry"]] == [kind]
     assert (await work.command()).state == "failed"
     assert (await fleet.client.get_run(work.run_id)).failure_kind == kind
+    return work
+
+
+async def test_codex_stdio_missing_turn_result(fleet: Fleet) -> None:
+    await fails(fleet, "missing-turn-result", "backend-response-invalid")
+
+
+async def test_codex_stdio_provider_auth_failed(fleet: Fleet) -> None:
+    await fails(fleet, "provider-401-rpc-error", "provider-auth-failed")
+
+
+async def test_codex_stdio_provider_rate_limited(fleet: Fleet) -> None:
+    await fails(fleet, "provider-429-terminal", "provider-rate-limited")
+
+
+async def test_codex_stdio_provider_invalid_tool_call(fleet: Fleet) -> None:
+    await fails(fleet, "provider-invalid-tool-call", "provider-invalid-tool-call")
+
+
+async def test_codex_stdio_provider_compact_unsupported(fleet: Fleet) -> None:
+    await fails(fleet, "provider-compact-404-terminal", "provider-compact-unsupported")
+
+
+async def test_codex_stdio_provider_stream_disconnected(fleet: Fleet) -> None:
+    await fails(fleet, "provider-stream-disconnected-rpc-error", "provider-stream-disconnected")
+
+
+async def test_codex_stdio_provider_503_rpc_error(fleet: Fleet) -> None:
+    await fails(fleet, "provider-503-rpc-error", "provider-stream-disconnected")
+
+
+async def test_codex_stdio_provider_503_terminal(fleet: Fleet) -> None:
+    await fails(fleet, "provider-503-terminal", "provider-http-error")
+
+
+async def test_codex_stdio_provider_unavailable(fleet: Fleet) -> None:
+    await fails(fleet, "provider-unavailable-terminal", "provider-unavailable")
+
+
+async def test_codex_stdio_provider_503_retry_event(fleet: Fleet) -> None:
+    work = await fails(fleet, "provider-503-retry-event", "provider-stream-disconnected")
+    told = errors(await work.events())
+    assert [e["failureKind"] for e in told if e["willRetry"]] == ["provider-stream-disconnected"]
+
+
+async def test_codex_stdio_invalid_json(fleet: Fleet) -> None:
+    await fails(fleet, "invalid-json", "backend-json-parse-error")
+
+
+async def test_codex_stdio_timeout(fleet: Fleet) -> None:
+    await fails(fleet, "missing-terminal", "backend-timeout", timeout_ms=500)
 
 
 async def test_codex_stdio_provider_refused_retry_recovered(fleet: Fleet) -> None:
@@ -352,7 +377,7 @@ SESSION_VOLUME = {
 }
 
 
-async def test_session_storage_is_announced_when_it_is_mounted(fleet: Fleet) -> None:
+async def test_session_storage_mounted(fleet: Fleet) -> None:
     work = await fleet.create("session storage mounted")
     assert (await work.go(env=SESSION_VOLUME)).terminal_status == "completed"
     mounted = phase(await work.events(), "codex-rollout-storage-mounted")
@@ -366,7 +391,7 @@ async def test_session_storage_is_announced_when_it_is_mounted(fleet: Fleet) -> 
     }
 
 
-async def test_session_storage_subdirectory_is_observed(fleet: Fleet) -> None:
+async def test_session_storage_subdir(fleet: Fleet) -> None:
     work = await fleet.create("session storage subdir")
     path = "/home/agent/.codex-deepseek/custom"
     custom = {
@@ -378,10 +403,18 @@ async def test_session_storage_subdirectory_is_observed(fleet: Fleet) -> None:
     assert (mounted["codexRolloutSubdir"], mounted["mountPath"]) == ("custom", path)
 
 
-async def test_a_thread_missing_on_a_session_volume_was_evicted(fleet: Fleet) -> None:
+async def test_session_storage_evicted(fleet: Fleet) -> None:
     work = await fleet.create("evicted", session_ref={"threadId": "thread_missing_rollout"})
     result = await work.go("resume-no-rollout", env=SESSION_VOLUME)
     assert (result.terminal_status, result.failure_kind) == ("failed", "session-store-evicted")
+
+
+async def test_session_storage_no_secret_leak(fleet: Fleet) -> None:
+    work = await fleet.create("session storage no leak")
+    assert (await work.go(env=SESSION_VOLUME)).terminal_status == "completed"
+    told = repr(await work.events())  # which looks for credentials itself
+    for file in ("auth.json", "config.toml"):
+        assert (fleet.codex_home / file).read_text() not in told
 
 
 async def run_profile(fleet: Fleet, profile: str, home: Path, secret_home: Path) -> tuple[Any, str]:
