@@ -50,11 +50,13 @@ check: setup $(STAMPS)/dev
 	$(BIN)/pyright -p tests
 	$(BIN)/lint-imports
 
-# Drives third-party clients against our server; installs them into environments of their own.
-test-peers: setup $(STAMPS)/peers-npm
+# Drives third-party clients against our server, and releases of codex by our runner; installs them
+# into environments of their own.
+test-peers: setup $(STAMPS)/dev $(STAMPS)/peers-npm
 	@test -x .peers/bin/python || $(PYTHON) -m venv .peers
 	@.peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.lock
 	@.peers/bin/python -m pytest -q -rs -c tests/peers/pytest.ini tests/peers
+	@TREADLE_TEST_PEERS=1 $(BIN)/python -m pytest -n 2 -rs tests/fleet/test_backends.py
 
 # Lives of a thread at random: turns, steers, interrupts, a queue, kills.
 EXAMPLES ?= 200

@@ -43,9 +43,10 @@ def test_a_default_of_accept_counts_only_where_it_needs_nothing_more(method: str
     assert asked.settled_by("accept") == ("decline" if asked.needs_content else "accept")
 
 
-def test_what_cannot_be_declined_is_cancelled() -> None:
-    method = "item/commandExecution/requestApproval"
-    assert question(method, availableDecisions=["accept", "cancel"]).settled_by("x") == "cancel"
+def test_a_command_can_be_declined_although_the_backend_does_not_offer_it() -> None:
+    asked = question("item/commandExecution/requestApproval", availableDecisions=["accept"])
+    assert asked.decisions == ("accept", "decline")
+    assert asked.settled_by("cancel") == "decline"
 
 
 def test_a_decision_that_brings_a_rule_is_named_by_its_word_and_sent_whole() -> None:

@@ -51,11 +51,7 @@ class Question:
     def settled_by(self, default: str) -> str:
         """What a policy's default comes to here: it never accepts what needs content."""
         usable = default in self.decisions and not (default == ACCEPT and self.needs_content)
-        return default if usable else self._refusal
-
-    @property
-    def _refusal(self) -> str:
-        return DECLINE if DECLINE in self.decisions or CANCEL not in self.decisions else CANCEL
+        return default if usable else DECLINE
 
 
 class ContentInvalid(Exception):
@@ -103,7 +99,9 @@ def answer_alone(method: str, now_seconds: float) -> tuple[Json, str]:
 
 def _command(params: Json) -> Question:
     summary = _line(params, "command", "reason") or "run a command"
-    return Question("command", summary, tuple(_offered(params)))
+    # What a backend offers is meant for its own screens; declining always works.
+    decisions = dict.fromkeys([*_offered(params), DECLINE])
+    return Question("command", summary, tuple(decisions))
 
 
 def _file_change(params: Json) -> Question:
