@@ -68,6 +68,19 @@ async def test_a_killed_runner_is_replaced_and_its_turn_is_run_again(fleet: Flee
     assert phases(events).count("run-terminal") == 1
 
 
+async def test_a_killed_runner_takes_a_deaf_backend_and_its_children_along(fleet: Fleet) -> None:
+    work = await fleet.create("leave nothing")
+    process = await start_runner_process(work, "ignore-signals")
+    said = await work.until(lambda e: str(e.payload.get("text")).startswith("child "))
+    child = Path("/proc") / str(said.payload["text"]).split()[-1]
+    assert child.exists()
+    process.kill()
+    await process.wait()
+    async with asyncio.timeout(10):
+        while child.exists() and "\nState:\tZ" not in (child / "status").read_text():
+            await asyncio.wait({asyncio.create_task(fleet.client.get_run(work.run_id))})
+
+
 async def test_a_stopped_runner_that_wakes_up_writes_nothing_more(fleet: Fleet) -> None:
     work = await fleet.create("zombie")
     process = await start_runner_process(work, "missing-terminal")

@@ -4,6 +4,8 @@ import asyncio
 import time
 from typing import Any
 
+import pytest
+
 from fleet.harness import SECRETS, Fleet, Work, errors, has_source, is_tool, phase, phases
 from treadle.runner.manager_types import Event
 from treadle.runner.options import InterruptLadder
@@ -131,6 +133,22 @@ async def test_a_backend_that_dies_in_a_turn_fails_it_with_its_last_words(fleet:
     assert (result.terminal_status, result.failure_kind) == ("failed", "runner-crashed")
     [told] = errors(await work.events())
     assert "exited with 70: fatal: the fake was told to crash" in told["message"]
+
+
+async def test_a_backend_that_says_nothing_at_all_is_given_up(fleet: Fleet) -> None:
+    work = await fleet.create("silence", timeout_ms=300)
+    assert (await work.go("silence")).failure_kind == "backend-timeout"
+
+
+async def test_a_backend_that_does_not_even_greet_is_given_up(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("treadle.runner.session.START_SECONDS", 0.3)
+    work = await fleet.create("no greeting")
+    result = await work.go(codex_args=("-c", "import time; time.sleep(600)"))
+    assert (result.terminal_status, result.failure_kind) == ("failed", "backend-timeout")
+    [told] = errors(await work.events())
+    assert "initialize was not answered" in told["message"]
 
 
 async def test_a_line_beyond_the_bound_fails_the_turn(fleet: Fleet) -> None:

@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from treadle.kit import reaper
 from treadle.kit.fault_points import reach
-from treadle.kit.processes import ChildProcess, SpawnError, spawn
+from treadle.kit.processes import TREE_MARK, ChildProcess, SpawnError, spawn
 from treadle.kit.queues import Closed, Mailbox
 from treadle.kit.tasks import TaskScope
 
@@ -206,8 +207,11 @@ class Backend:
 
 
 async def start_backend(argv: Sequence[str], *, cwd: str | None, env: Mapping[str, str]) -> Backend:
-    """Start a backend; raises kit.processes.SpawnError."""
-    return Backend(await spawn(argv, cwd=cwd, env=env, stdin=True))
+    """Start a backend, which does not outlive us; raises kit.processes.SpawnError."""
+    # Closed pipes end an orderly backend when we are killed; the mark ends any, and its tree.
+    marks = [mark for mark in (env.get(TREE_MARK), reaper.owner_mark()) if mark]
+    tied = {**env, TREE_MARK: "/".join(marks)} if marks else env
+    return Backend(await spawn(argv, cwd=cwd, env=tied, stdin=True))
 
 
 def members(value: Any) -> Json:
