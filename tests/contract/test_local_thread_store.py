@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import sys
 import uuid
@@ -753,3 +755,111 @@ async def test_what_others_append_is_told_by_lists(tmp_path: Path, store: LocalT
     assert (info.model, info.effort, info.recency_at) == ("newer", "low", START + 55)
     assert info.settings is not None
     assert info.settings.cwd == "/elsewhere"
+
+
+# ---------------------------------------------------------------- filling the index
+
+
+FILLER = """
+import asyncio, sys
+from pathlib import Path
+from treadle.engine.store.local.store import LocalThreadStore
+from treadle.engine.store.thread_store import ThreadPatch, ThreadQuery
+from treadle.kit.clock import SystemClock
+
+async def main():
+    store = LocalThreadStore(Path(sys.argv[1]), SystemClock())
+    print("ready", flush=True)
+    sys.stdin.readline()
+    store.fill_index()
+    page = await store.list_threads(ThreadQuery(limit=1000))
+    await store.update(page.threads[0].thread_id, ThreadPatch(tokens_used=1))
+    print(len(page.threads), flush=True)
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+async def filler(home: Path) -> ChildProcess:
+    sources = str(Path(treadle.__file__).parents[1])
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": sources}
+    return await spawn([sys.executable, "-c", FILLER, str(home)], env=env, stdin=True)
+
+
+async def test_many_processes_fill_one_index_and_none_is_refused(tmp_path: Path) -> None:
+    for number in range(300):
+        foreign(tmp_path, f"words {number}")
+    processes = [await filler(tmp_path) for _ in range(12)]
+    for process in processes:
+        assert await process.stdout.readline() == b"ready\n"
+    for process in processes:
+        process.stdin.write(b"go\n")
+    for process in processes:
+        said = await process.stdout.read()
+        assert (await process.wait(), said) == (0, b"300\n")
+
+
+async def test_a_process_that_is_stuck_in_its_turn_holds_up_no_list(tmp_path: Path) -> None:
+    for number in range(150):
+        foreign(tmp_path, f"words {number}")
+    stuck = os.open(tmp_path / "treadle_index_1.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(stuck, fcntl.LOCK_EX)
+    store = LocalThreadStore(tmp_path, SystemClock())
+    store.fill_index()
+    async with asyncio.timeout(20):
+        assert len(await previews(store, limit=1000)) == 150
+    await store.close()
+    os.close(stuck)
+
+
+async def test_a_thread_is_found_by_its_name_while_the_index_is_being_filled(
+    tmp_path: Path, store: LocalThreadStore
+) -> None:
+    for number in range(150):
+        thread_id, path = foreign(tmp_path, f"words {number}")
+    odd, _ = foreign(tmp_path, "odd", name="rollout-odd.jsonl")
+    assert (await store.read(thread_id)).path == str(path)
+    assert (await store.read(odd)).preview == "odd"
+
+
+async def test_a_row_that_points_at_another_threads_file_is_put_right(
+    tmp_path: Path, store: LocalThreadStore
+) -> None:
+    first, path = foreign(tmp_path, "first")
+    second, other = foreign(tmp_path, "second")
+    assert len(await previews(store)) == 2
+    with contextlib.closing(sqlite3.connect(tmp_path / "treadle_index_1.sqlite")) as index, index:
+        relative = str(other.relative_to(tmp_path))
+        index.execute("UPDATE threads SET path = ? WHERE thread_id = ?", (relative, first))
+    assert (await store.read(first)).path == str(path)
+    assert sorted(await previews(store)) == ["first", "second"]
+    assert (await store.read(second)).path == str(other)
+
+
+async def test_nothing_that_lies_in_a_home_is_lost_or_hides_the_rest(
+    tmp_path: Path, store: LocalThreadStore
+) -> None:
+    sound, path = foreign(tmp_path, "sound")
+    for number, data in enumerate((b"", b"garbage\n", b"\xff\xfe\n", b'{"id":7}\n', b"\n\n")):
+        path.with_name(f"rollout-bad-{number}.jsonl").write_bytes(data)
+    odd, damaged = foreign(tmp_path, "damaged")
+    with damaged.open("ab") as file:
+        file.write(b"garbage\n\xff\xfe{}\n" + line("of_tomorrow", a=1).encode())
+        file.write(asked("after it").encode() + b'{"timestamp":"2025-01-02T03:04:05Z","ty')
+    gone, missing = foreign(tmp_path, "gone")
+    before = {each: each.read_bytes() for each in tmp_path.rglob("rollout-*")}
+    assert sorted(await previews(store)) == ["damaged", "gone", "sound"]
+    missing.unlink()
+    assert sorted(await previews(store)) == ["damaged", "sound"]
+    with pytest.raises(ThreadNotFound):
+        await store.read(gone)
+    writer, records = await store.open(odd)
+    assert len(history.turns(records)) == 2
+    writer.append(a_turn("next"))
+    await writer.close()
+    assert len(history.turns(await store.read_records(odd))) == 3
+    assert damaged.read_bytes().startswith(before.pop(damaged) + b"\n")
+    del before[missing]
+    assert {each: each.read_bytes() for each in before} == before
+    assert (await store.read(sound)).preview == "sound"

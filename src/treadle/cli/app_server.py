@@ -107,6 +107,7 @@ async def _serve_sockets(
         print(f"treadle: {error}", file=sys.stderr)
         return 1
     _loaded()
+    engine.fill_index()
     return await serve_websocket(engine, listen, authenticator)
 
 
@@ -161,6 +162,7 @@ async def _serve_stdio(
         print(f"treadle: {error}", file=sys.stderr)
         return 1
     _loaded()
+    engine.fill_index()
     await engine.app.serve(channel, last=True, greeting=greeting)
     await engine.close()
     return 0

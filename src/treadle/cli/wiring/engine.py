@@ -55,6 +55,14 @@ class Engine:
     mcp: McpWiring
     probing: TaskScope
 
+    def fill_index(self) -> None:
+        """Begin to read stored threads that the index does not know, as a serving process does."""
+        from treadle.engine.store.local.store import LocalThreadStore
+
+        store = self.services.threads.store
+        if isinstance(store, LocalThreadStore):
+            store.fill_index()
+
     async def close(self) -> None:
         """Close threads, store and connections; idempotent."""
         await self.app.shutdown()

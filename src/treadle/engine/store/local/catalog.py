@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from treadle.engine.store.listing import check_query, cut_page, levels
+from treadle.engine.store.local.backfill import Turns
 from treadle.engine.store.local.file_heads import history_base
 from treadle.engine.store.local.folder_watch import FileFacts, FolderWatch
 from treadle.engine.store.local.head_scan import Head, info_of, scan_head
@@ -20,9 +21,10 @@ from treadle.engine.store.local.rollout_files import (
     ARCHIVED,
     SESSIONS,
     dated_path,
+    find_by_name,
     head_of,
+    move_all,
     parse_name,
-    private_folder,
 )
 from treadle.engine.store.local.thread_marks import ThreadMarks
 from treadle.engine.store.local.thread_names import ThreadNames
@@ -42,7 +44,9 @@ from treadle.kit.clock import Clock
 if TYPE_CHECKING:
     from treadle.engine.store.local.index import Index
 
-_BATCH = 500
+_BATCH = 100
+_SHARED = 20
+"""So many files are worth taking turns with other processes."""
 _TRIES = 10
 """Pages are read again while other programs change their files, but not for ever."""
 _SWEEP_SECONDS = 1.0
@@ -63,12 +67,21 @@ class Catalog:
         self._marks = ThreadMarks(home, clock)
         self._opened: Index | None = None
         self._files: dict[str, FileFacts] = {}
+        self._turns = Turns(home, clock)
         self._first = True
+        self._waiting: set[str] = set()
+        """Files that were seen and not read yet."""
         self._next_sweep = 0.0
 
     def find(self, thread_id: str) -> ThreadInfo:
         """Metadata of one thread; raises ThreadNotFound, StorageFailed when its file is broken."""
         info = self._row(thread_id)
+        if info is None and self._exists():
+            # Its file's name most often tells; one that does not is found by reading all.
+            self._notice()
+            named = find_by_name(self._home, thread_id)
+            self._read_all([self._index.relative(str(path)) for path in named])
+            info = self._row(thread_id)
         if info is None and self._exists():
             self._sync()
             self._sweep()
@@ -213,10 +226,24 @@ class Catalog:
             return True
         return any((self._home / base).is_dir() for base in (SESSIONS, ARCHIVED))
 
+    def fill(self) -> bool:
+        """Read some of the files that are not in the index yet; whether there are more."""
+        if not self._exists():
+            return False
+        self._notice()
+        self._read_all(sorted(self._waiting)[:_BATCH])
+        return bool(self._waiting)
+
     def _sync(self) -> None:
         """Make the index know every file there is, and none that is not."""
         if not self._exists():
             return
+        self._notice()
+        self._read_all(sorted(self._waiting))
+        self._read_all([path for path in self._index.unsaid() if self._stale(path)])
+
+    def _notice(self) -> None:
+        """Learn which files came and went, and what is set beside them."""
         index = self._index
         added, removed = self._watch.changes()
         if self._first:
@@ -224,16 +251,15 @@ class Catalog:
             self._first = False
             removed = self._files.keys() - added
             added -= self._files.keys()
+        self._waiting |= added
         if removed:
+            self._waiting -= removed
             self._drop(removed)
         names = self._names.changed()
         if names:
             with index.writing():
                 index.rename(names)
         self._learn_marks()
-        self._read_all(sorted(added))
-        unsaid = [path for path in index.unsaid() if self._stale(path)]
-        self._read_all(unsaid)
 
     def _learn_marks(self) -> None:
         changed = self._marks.changed()
@@ -262,11 +288,25 @@ class Catalog:
                 self._read_all(left)
 
     def _read_all(self, paths: list[str]) -> None:
+        if len(paths) < _SHARED:
+            self._read(paths)
+            return
         for start in range(0, len(paths), _BATCH):
-            batch = [(path, *self._scan(path)) for path in paths[start : start + _BATCH]]
-            with self._index.writing():
-                for path, facts, head in batch:
-                    self._learn(path, facts, head)
+            batch = paths[start : start + _BATCH]
+            with self._turns.turn():
+                known = self._index.files_among(batch) if self._index.changed() else {}
+                self._files |= known
+                self._waiting.difference_update(known)
+                self._read([path for path in batch if path not in known or self._stale(path)])
+
+    def _read(self, paths: list[str]) -> None:
+        if not paths:
+            return
+        found = [(path, *self._scan(path)) for path in paths]
+        with self._index.writing():
+            for path, facts, head in found:
+                self._learn(path, facts, head)
+        self._waiting.difference_update(paths)
 
     def _scan(self, path: str) -> tuple[FileFacts | None, Head | None]:
         full = self._full(path)
@@ -338,11 +378,25 @@ class Catalog:
     def _still_true(self, rows: list[ThreadInfo]) -> bool:
         paths = [self._index.relative(row.path or "") for row in rows]
         stale = [path for path in paths if self._stale(path)]
+        wrong = [
+            row.thread_id
+            for row, path in zip(rows, paths, strict=True)
+            if path in self._files and self._files[path].thread_id != row.thread_id
+        ]
+        if wrong:
+            self._correct(wrong)
         if not stale:
-            return True
+            return not wrong
         self._drop([path for path in stale if not os.path.exists(self._full(path))])
         self._read_all([path for path in stale if os.path.exists(self._full(path))])
         return False
+
+    def _correct(self, thread_ids: list[str]) -> None:
+        """Rows that point at another thread's file: read again what may be theirs."""
+        with self._index.writing():
+            self._index.drop_threads(thread_ids)
+        for thread_id in thread_ids:
+            self._read_all(self._index.paths_of(thread_id))
 
     def _stale(self, path: str) -> bool:
         known = self._files.get(path)
@@ -401,15 +455,7 @@ class Catalog:
         self, thread_id: str, paths: list[Path], target_of: Callable[[Path], Path]
     ) -> list[Path]:
         moves = [(path, target_of(path)) for path in paths]
-        for _, target in moves:
-            if os.path.lexists(target):
-                raise WriterConflict(f"cannot move thread {thread_id}: {target} is in the way")
-        try:
-            for path, target in moves:
-                private_folder(target.parent)
-                path.rename(target)
-        except OSError as error:
-            raise StorageFailed(f"cannot move thread {thread_id}: {error.strerror}") from error
+        move_all(thread_id, moves)
         self._follow(thread_id, moves)
         return [target for _, target in moves]
 

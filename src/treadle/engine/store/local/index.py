@@ -7,6 +7,7 @@ other program's database is ever touched.
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from treadle.engine.store.thread_store import StorageFailed, ThreadInfo, ThreadQ
 
 FILE = "treadle_index_1.sqlite"
 _BUSY_SECONDS = 5.0
+_OPEN_TRIES = 100
+_OPEN_PAUSE_SECONDS = 0.05
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS threads (
     thread_id TEXT PRIMARY KEY,
@@ -91,6 +94,7 @@ class Index:
         """Open the index of a home, or begin a new one when it is unusable."""
         self._prefix = f"{home}/"
         self._db = _connect(home / FILE)
+        self._version = -1
 
     def close(self) -> None:
         """Let the file go; idempotent."""
@@ -114,6 +118,22 @@ class Index:
         """Every file that was read so far."""
         rows = self._rows("SELECT path, mtime_ns, size, thread_id FROM files")
         return {path: FileFacts(mtime, size, thread) for path, mtime, size, thread in rows}
+
+    def files_among(self, paths: list[str]) -> dict[str, FileFacts]:
+        """Those of the files that were read so far, by whomever."""
+        query = f"SELECT path, mtime_ns, size, thread_id FROM files WHERE path IN ({_marks(paths)})"
+        rows = self._rows(query, *paths)
+        return {path: FileFacts(mtime, size, thread) for path, mtime, size, thread in rows}
+
+    def changed(self) -> bool:
+        """Whether another process wrote since the last call."""
+        [(version,)] = self._rows("PRAGMA data_version")
+        before, self._version = self._version, version
+        return version != before
+
+    def drop_threads(self, thread_ids: Iterable[str]) -> None:
+        """Forget rows, and nothing of files."""
+        self._db.executemany("DELETE FROM threads WHERE thread_id = ?", [(i,) for i in thread_ids])
 
     def put_file(self, path: str, facts: FileFacts) -> None:
         """Remember a file's state."""
@@ -260,15 +280,18 @@ def _light(created: ThreadCreated) -> ThreadCreated:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    try:
-        return _prepared(str(path))
-    except sqlite3.OperationalError:
-        # A home that cannot be written is still readable: index it for this process alone.
-        return _prepared(":memory:")
-    except sqlite3.DatabaseError:
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        return _prepared(str(path))
+    for _ in range(_OPEN_TRIES):
+        try:
+            return _prepared(str(path))
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                break
+            time.sleep(_OPEN_PAUSE_SECONDS)  # others are just making it, where SQLite waits not
+        except sqlite3.DatabaseError:
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+    # A home that cannot be written is still readable: index it for this process alone.
+    return _prepared(":memory:")
 
 
 def _prepared(target: str) -> sqlite3.Connection:

@@ -16,7 +16,7 @@ import msgspec
 
 from treadle.engine.store.local.file_heads import HistoryBase, history_base
 from treadle.engine.store.local.packed_file import is_packed, open_packed
-from treadle.engine.store.thread_store import StorageFailed
+from treadle.engine.store.thread_store import StorageFailed, WriterConflict
 
 SESSIONS = "sessions"
 ARCHIVED = "archived_sessions"
@@ -153,6 +153,24 @@ def mentions(path: Path, text: str) -> bool:
         return True
     with open_stream(path) as stream:
         return text.lower().encode() in stream.read().lower()
+
+
+def move_all(thread_id: str, moves: list[tuple[Path, Path]]) -> None:
+    """Move a thread's files; none when something is in the way of one.
+
+    Raises:
+        WriterConflict: a target is there already.
+        StorageFailed: the system refused.
+    """
+    for _, target in moves:
+        if os.path.lexists(target):
+            raise WriterConflict(f"cannot move thread {thread_id}: {target} is in the way")
+    try:
+        for path, target in moves:
+            private_folder(target.parent)
+            path.rename(target)
+    except OSError as error:
+        raise StorageFailed(f"cannot move thread {thread_id}: {error.strerror}") from error
 
 
 def private_folder(folder: Path) -> None:

@@ -5,6 +5,7 @@ before a thread's first append. Blocking work runs in one worker thread.
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ from treadle.engine.store.local.writer import LocalThreadWriter, Target
 from treadle.engine.store.metadata import apply_patch
 from treadle.engine.store.thread_store import (
     StorageFailed,
+    StoreError,
     ThreadInfo,
     ThreadIsArchived,
     ThreadNotFound,
@@ -174,6 +176,18 @@ class LocalThreadStore:
         if thread_id in self._writers:
             raise WriterConflict(f"thread {thread_id} is open here; close it before deleting")
         await self._run(lambda: self._exclusively(thread_id, self._catalog.delete))
+
+    def fill_index(self) -> None:
+        """Begin to read files that the index does not know, beside everything else.
+
+        Lists need not wait for it: they read what is left themselves.
+        """
+        self._scope.start(self._fill(), "fill index")
+
+    async def _fill(self) -> None:
+        with contextlib.suppress(StoreError):
+            while await self._run(self._catalog.fill):
+                pass
 
     async def free(self, thread_id: str) -> None:
         """Take a thread away from whoever writes it, alive or not; raises ThreadNotFound."""
