@@ -339,3 +339,25 @@ async def test_a_resumed_parent_knows_its_agents(tmp_path: Path):
         read = await again.request("thread/read", {"threadId": cut, "includeTurns": True})
         turns = read["thread"]["turns"]
         assert [each["status"] for each in turns] == ["interrupted", "completed"]
+
+
+async def test_an_agents_open_question_is_asked_again_after_a_restart(tmp_path: Path):
+    async with AppLab(tmp_path, "stdio") as lab:
+        client = await lab.connect()
+        thread_id = await lab.start_thread(client, approvalPolicy="untrusted")
+        asking = calls(function_call("exec_command", {"cmd": "touch here", "login": False}, "q"))
+        lab.provider.script_agents(asking, reply("did it"))
+        lab.provider.script(calls(spawn()))
+        await client.request("turn/start", turn(thread_id))
+        agent_id = (await _question(client)).params["threadId"]
+        await client.settle()
+        lab.kill()
+
+        again = await lab.connect()
+        await again.request("thread/resume", {"threadId": thread_id})
+        asked = await _question(again)
+        assert asked.params["threadId"] == agent_id
+        again.respond(asked, {"decision": "accept"})
+        done = await again.until("turn/completed", lambda p: p["threadId"] == agent_id)
+        assert done["turn"]["status"] == "completed"
+        assert (lab.work / "here").exists()

@@ -40,6 +40,7 @@ async def start(context: Context, params: proto.ThreadStartParams) -> proto.Thre
 async def resume(context: Context, params: proto.ThreadResumeParams) -> proto.ResumedSession:
     """Load a stored thread or join a loaded one; the caller is subscribed to it."""
     opened = await _open(context, params)
+    await context.services.life.agents.bring_waiting(opened.thread)
     subscriptions, thread_id = context.services.subscriptions, str(opened.thread.thread_id)
     subscriptions.subscribe(context.session, thread_id)
     context.afterwards(lambda: subscriptions.catch_up(context.session, thread_id, opened.last_seq))
@@ -88,7 +89,7 @@ def _catch_up(context: Context, opened: Opened) -> None:
         subscriptions.notify(context.session, "thread/goal/updated", params)
     context.services.threads.announce_servers(thread_id)
     subscriptions.requests.replay(context.session, thread_id)
-    for below in context.services.threads.below(thread_id):
+    for below in context.services.threads.loaded.below(thread_id):
         subscriptions.subscribe(context.session, below)
         subscriptions.requests.replay(context.session, below)
     context.services.life.queues.wake(thread_id)

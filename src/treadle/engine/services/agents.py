@@ -26,6 +26,7 @@ from treadle.domain.agents import (
     spawn_source,
     state_after,
 )
+from treadle.domain.approvals import APPROVAL_LINE, waiting_turn
 from treadle.domain.events import AgentJoined, StatusChanged, ThreadEvent, TurnFinished
 from treadle.domain.items import UserInput
 from treadle.domain.records import ModelItem, ThreadRecord
@@ -46,7 +47,6 @@ from treadle.engine.services.thread_restore import restore
 from treadle.engine.services.threads import Client, Threads
 from treadle.engine.services.turns import Turns, check_input
 from treadle.engine.tools.agent_port import AgentRefused, Spawned, SpawnOrder
-from treadle.engine.tools.agent_tools import AgentTools
 
 logger = logging.getLogger(__name__)
 
@@ -72,13 +72,6 @@ class AgentHost:
         self._spawning: Counter[str] = Counter()
         """By topmost thread: agents that are being made."""
         threads.feed.listen(self)
-
-    def equip(self, thread: LoadedThread, plan: ThreadPlan) -> None:
-        """Offer the agent tools to a thread just loaded, if it may spawn."""
-        limits = plan.agents
-        if limits is not None and depth_of(thread.created) < limits.max_depth:
-            agent = thread.agent
-            agent.tools = AgentTools(agent.tools, AgentsOf(self, thread.thread_id))
 
     def thread(self, thread_id: str) -> LoadedThread | None:
         """A thread in memory."""
@@ -168,13 +161,9 @@ class AgentHost:
 
     def _root(self, thread: LoadedThread) -> LoadedThread:
         """The topmost loaded thread above this one."""
-        while (above := self._parent(thread)) is not None:
+        while (above := self._threads.loaded.parent(thread)) is not None:
             thread = above
         return thread
-
-    def _parent(self, thread: LoadedThread) -> LoadedThread | None:
-        above = thread.created.parent_thread_id
-        return self._threads.get(above) if above is not None else None
 
     def _count_open(self, thread: LoadedThread) -> int:
         count = 0
@@ -213,7 +202,7 @@ class AgentHost:
         """Whether an agent is open, and everything between it and the caller too."""
         thread = self._threads.get(agent_id)
         while thread is not None:
-            above = self._parent(thread)
+            above = self._threads.loaded.parent(thread)
             if above is None or thread.thread_id not in above.log.agents.ids:
                 return False
             if above is caller:
@@ -270,6 +259,25 @@ class AgentHost:
         self._threads.feed.publish(joined)
         return opened.thread
 
+    async def bring_waiting(self, parent: LoadedThread) -> None:
+        """Load the agents of a resumed thread whose turns wait for answers, so that they are asked.
+
+        Best effort: an agent that cannot be loaded stays as its log has it.
+        """
+        for child_id in parent.log.agents.ids:
+            if self._threads.get(child_id) is not None:
+                continue
+            try:
+                if not await self._threads.store.may_mention(child_id, APPROVAL_LINE):
+                    continue
+                if waiting_turn(await self._threads.records(child_id)) is None:
+                    continue
+                child = await self._loaded(parent, child_id)
+            except (StoreError, AgentRefused):
+                logger.warning("agent %s is not asked for again", child_id, exc_info=True)
+                continue
+            await self.bring_waiting(child)
+
     async def wait(
         self, caller: LoadedThread, agent_ids: list[str], seconds: float
     ) -> dict[str, AgentState]:
@@ -293,7 +301,7 @@ class AgentHost:
         """End an agent and those below it; what it was up to. Raises AgentRefused."""
         before = await self._known(caller, agent_id)
         thread = self._threads.get(agent_id)
-        above = self._parent(thread) if thread is not None else caller
+        above = self._threads.loaded.parent(thread) if thread is not None else caller
         if above is not None:
             now = self._threads.clock.now()
             above.log.append([agent_record(agent_id, is_open=False, at=now)])
@@ -330,7 +338,7 @@ class AgentHost:
         if thread is None:
             return
         if event.turn.status == "interrupted" and not thread.closing:
-            for child in self._threads.children(event.thread_id):
+            for child in self._threads.loaded.children(event.thread_id):
                 if child.running is not None:
                     child.running.interrupt()
         if thread.created.parent_thread_id is not None:
@@ -343,7 +351,7 @@ class AgentHost:
             waiter.set()
 
     def _tell_parent(self, thread: LoadedThread, state: AgentState) -> None:
-        parent = self._parent(thread)
+        parent = self._threads.loaded.parent(thread)
         if parent is None or parent.closing or thread.closing:
             return
         note = prompt.subagent_note(finished_note(thread.thread_id, state))
@@ -365,45 +373,6 @@ class AgentHost:
 
     async def room(self) -> None:
         """Nothing to wait for."""
-
-
-class AgentsOf:
-    """The agents that one thread commands (the port of its tools)."""
-
-    def __init__(self, host: AgentHost, thread_id: str) -> None:
-        self._host = host
-        self._thread_id = thread_id
-
-    @property
-    def _caller(self) -> LoadedThread:
-        thread = self._host.thread(self._thread_id)
-        if thread is None:
-            raise AgentRefused("this thread is being closed")
-        return thread
-
-    async def spawn(self, order: SpawnOrder) -> Spawned:
-        """Make an agent (see `Agents.spawn`)."""
-        return await self._host.spawn(self._caller, order)
-
-    def begin(self, agent_id: str, order: SpawnOrder) -> None:
-        """Begin an agent's first turn (see `Agents.begin`)."""
-        self._host.begin_turn(agent_id, order.content)
-
-    async def send(self, agent_id: str, content: list[UserInput], *, interrupt: bool) -> AgentState:
-        """Give an agent a message (see `Agents.send`)."""
-        return await self._host.send(self._caller, agent_id, content, interrupt=interrupt)
-
-    async def wait(self, agent_ids: list[str], seconds: float) -> dict[str, AgentState]:
-        """Wait for an agent's end (see `Agents.wait`)."""
-        return await self._host.wait(self._caller, agent_ids, seconds)
-
-    async def close(self, agent_id: str) -> AgentState:
-        """End an agent (see `Agents.close`)."""
-        return await self._host.close(self._caller, agent_id)
-
-    async def resume(self, agent_id: str) -> AgentState:
-        """Open a closed agent again (see `Agents.resume`)."""
-        return await self._host.resume(self._caller, agent_id)
 
 
 def check_content(content: list[UserInput]) -> None:

@@ -89,7 +89,10 @@ class Budgets:
             thread.log.append([record])
         else:
             thread.log.hold(record)
-        family = [thread, *filter(None, map(self._threads.get, self._threads.below(thread_id)))]
+        family = [
+            thread,
+            *filter(None, map(self._threads.get, self._threads.loaded.below(thread_id))),
+        ]
         running = sum(each.running is not None for each in family)
         if running and thread_id not in self._clocks:
             self._clocks[thread_id] = _Clock(running, thread.agent.clock.monotonic())

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from treadle.engine.services.agent_commands import AgentOffer
 from treadle.engine.services.agents import AgentHost
 from treadle.engine.services.budgets import Budgets
 from treadle.engine.services.terminals import Terminals
@@ -41,7 +42,7 @@ def make_thread_life(threads: Threads, turns: Turns) -> ThreadLife:
     budgets = Budgets(threads)
     agents = AgentHost(threads, turns, budgets)
     # In this order, so that calls of the agent tools are counted as well.
-    threads.equip += [agents.equip, budgets.equip]
+    threads.equip += [AgentOffer(agents).equip, budgets.equip]
     return ThreadLife(
         agents=agents,
         budgets=budgets,

@@ -38,6 +38,7 @@ from treadle.engine.services.errors import Refused, StartFailed, ThreadNotFound
 from treadle.engine.services.feed import Feed
 from treadle.engine.services.git_info import read_git_info
 from treadle.engine.services.loaded_thread import LoadedThread, ThreadLog, summarise
+from treadle.engine.services.loaded_threads import LoadedThreads
 from treadle.engine.services.planning import Overrides, Planner, ThreadPlan
 from treadle.engine.services.thread_loading import LoadingParts, load_thread
 from treadle.engine.services.thread_opening import Client, NewThread, Opened
@@ -84,10 +85,8 @@ class Threads:
         self.clock = clock
         self._source = source
         self._version = version
-        self._loaded: dict[str, LoadedThread] = {}
+        self.loaded = LoadedThreads()
         self._plans: dict[str, ThreadPlan] = {}
-        self._children: dict[str, dict[str, LoadedThread]] = {}
-        """By parent: the sub-agents in memory."""
         self._closing: dict[str, asyncio.Event] = {}
         self._scope = TaskScope("threads")
         self.watched: Callable[[str], bool] = lambda _thread_id: True
@@ -177,7 +176,7 @@ class Threads:
             PlanRejected: the configuration makes no runnable thread.
         """
         await self._closed(thread_id)
-        loaded = self._loaded.get(thread_id)
+        loaded = self.loaded.get(thread_id)
         if loaded is not None:
             if loaded.ephemeral or not loaded.log.materialized:
                 raise ThreadNotFound(thread_id)
@@ -202,7 +201,7 @@ class Threads:
             Refused: the thread is loaded from another file.
         """
         thread_id = await self.store.adopt(path)
-        loaded = self._loaded.get(thread_id)
+        loaded = self.loaded.get(thread_id)
         if loaded is not None and not _same_place(loaded.path, path):
             raise Refused(f"cannot resume running thread {thread_id} with stale path")
         return thread_id
@@ -260,10 +259,8 @@ class Threads:
         thread = load_thread(created, plan, log, parts, ephemeral=ephemeral)
         for equip in self.equip:
             equip(thread, plan)
-        self._loaded[created.thread_id] = thread
+        self.loaded.add(thread)
         self._plans[created.thread_id] = plan
-        if created.parent_thread_id is not None:
-            self._children.setdefault(created.parent_thread_id, {})[created.thread_id] = thread
         self.feed.begin(created.thread_id, 0)
         open_servers(plan, created.thread_id, self.feed)
         return thread
@@ -280,20 +277,11 @@ class Threads:
 
     def get(self, thread_id: str) -> LoadedThread | None:
         """The thread, if it is in memory and not on its way out."""
-        return self._loaded.get(thread_id)
+        return self.loaded.get(thread_id)
 
     def plan_of(self, thread_id: str) -> ThreadPlan:
         """What a thread in memory runs with."""
         return self._plans[thread_id]
-
-    def children(self, thread_id: str) -> list[LoadedThread]:
-        """Those in memory that the thread spawned."""
-        return list(self._children.get(thread_id, {}).values())
-
-    def below(self, thread_id: str) -> list[str]:
-        """Ids of all in memory that the thread and its sub-agents spawned."""
-        found = [child.thread_id for child in self.children(thread_id)]
-        return [*found, *(each for child in found for each in self.below(child))]
 
     def servers(self, thread_id: str) -> ThreadServers | None:
         """The MCP servers of a thread in memory."""
@@ -302,11 +290,13 @@ class Threads:
 
     def loaded_ids(self) -> list[ThreadId]:
         """Ids of the threads in memory, oldest first."""
-        return [ThreadId(thread_id) for thread_id in sorted(self._loaded)]
+        return [
+            ThreadId(thread_id) for thread_id in sorted(thread.thread_id for thread in self.loaded)
+        ]
 
     async def read(self, thread_id: str) -> ThreadSummary:
         """A thread's summary, loaded or not, archived or not; raises ThreadNotFound."""
-        loaded = self._loaded.get(thread_id)
+        loaded = self.loaded.get(thread_id)
         if loaded is not None:
             return loaded.summary()
         return summarise(await self.store.read(thread_id), status=NotLoaded())
@@ -318,7 +308,7 @@ class Threads:
             ThreadNotFound: nothing is stored under this id.
             Refused: the thread is ephemeral or has nothing stored yet; the text names `what`.
         """
-        loaded = self._loaded.get(thread_id)
+        loaded = self.loaded.get(thread_id)
         if loaded is None:
             return history.turns(await self.store.read_records(thread_id))
         if loaded.ephemeral:
@@ -333,7 +323,7 @@ class Threads:
 
     async def records(self, thread_id: str) -> list[ThreadRecord]:
         """The log as it is now; raises ThreadNotFound while nothing is stored."""
-        loaded = self._loaded.get(thread_id)
+        loaded = self.loaded.get(thread_id)
         if loaded is None:
             return await self.store.read_records(thread_id)
         if not loaded.log.materialized:
@@ -346,7 +336,7 @@ class Threads:
         page = await self.store.list_threads(query)
         summaries: list[ThreadSummary] = []
         for info in page.threads:
-            loaded = self._loaded.get(info.thread_id)
+            loaded = self.loaded.get(info.thread_id)
             summaries.append(loaded.summary() if loaded else summarise(info, status=NotLoaded()))
         return summaries, page
 
@@ -371,7 +361,7 @@ class Threads:
         Raises:
             ThreadNotFound, ThreadIsArchived, WriterConflict: the thread cannot be written.
         """
-        loaded = self._loaded.get(thread_id)
+        loaded = self.loaded.get(thread_id)
         if loaded is not None:
             self.materialize(loaded)
             yield loaded.log
@@ -392,34 +382,29 @@ class Threads:
 
         Sub-agents stay as long as their parent, and it as long as one of them works or is watched.
         """
-        thread = self._loaded.get(thread_id)
+        thread = self.loaded.get(thread_id)
         while thread is not None:
-            if not self._works(thread) and not self._kept(thread):
+            if not self.loaded.works(thread) and not self._kept(thread):
                 self._scope.start(self._unload_later(thread), f"unload {thread.thread_id}")
-            thread = self._loaded.get(thread.created.parent_thread_id or "")
+            thread = self.loaded.parent(thread)
 
     def turn_ended(self, thread: LoadedThread) -> None:
         """A turn is over: a thread that nobody watches is closed now."""
         self.unwatched(thread.thread_id)
 
-    def _works(self, thread: LoadedThread) -> bool:
-        """Whether a turn runs in the thread or in one of its sub-agents."""
-        below = self.children(thread.thread_id)
-        return thread.running is not None or any(self._works(child) for child in below)
-
     def _kept(self, thread: LoadedThread) -> bool:
-        return self._seen(thread) or thread.created.parent_thread_id in self._loaded
+        return self._seen(thread) or self.loaded.parent(thread) is not None
 
     def _seen(self, thread: LoadedThread) -> bool:
         """Whether somebody watches the thread or one of its sub-agents."""
-        below = self.children(thread.thread_id)
+        below = self.loaded.children(thread.thread_id)
         return self.watched(thread.thread_id) or any(self._seen(child) for child in below)
 
     async def _unload_later(self, thread: LoadedThread) -> None:
         if thread.unload_delay_seconds > 0:
             await asyncio.sleep(thread.unload_delay_seconds)
-        current = self._loaded.get(thread.thread_id)
-        if current is thread and not self._works(thread) and not self._kept(thread):
+        current = self.loaded.get(thread.thread_id)
+        if current is thread and not self.loaded.works(thread) and not self._kept(thread):
             await self._close(thread, announce=True)
 
     async def unload(self, thread: LoadedThread) -> None:
@@ -435,11 +420,11 @@ class Threads:
             # An unload and a shutdown meet: the second one waits for the first one's end.
             await self._closed(thread_id)
             return
-        if self._loaded.get(thread_id) is not thread:
+        if self.loaded.get(thread_id) is not thread:
             return  # closed with its parent
         done = self._closing[thread_id] = asyncio.Event()
         thread.closing = True
-        below = self.children(thread_id)
+        below = self.loaded.children(thread_id)
         try:
             for each in (thread, *below):
                 if each.running is not None:
@@ -452,9 +437,7 @@ class Threads:
             await self._plans[thread_id].close_tools()
             await thread.log.close()
         finally:
-            self._loaded.pop(thread_id, None)
-            self._children.get(thread.created.parent_thread_id or "", {}).pop(thread_id, None)
-            self._children.pop(thread_id, None)
+            self.loaded.remove(thread)
             self._plans.pop(thread_id, None)
             del self._closing[thread_id]
             done.set()
@@ -471,7 +454,7 @@ class Threads:
 
     async def shutdown(self) -> None:
         """Interrupt what runs, close all threads and the store. Bounded."""
-        running = [thread for thread in self._loaded.values() if thread.running]
+        running = [thread for thread in self.loaded if thread.running]
         for thread in running:
             thread.closing = True
             if thread.running is not None:
@@ -479,7 +462,7 @@ class Threads:
                 leave()
         for thread in running:
             await thread.scope.join(STOP_TURN_SECONDS)
-        for thread in list(self._loaded.values()):
+        for thread in list(self.loaded):
             await self._close(thread, announce=False)
         await self._scope.close()
         await self.store.close()
@@ -487,7 +470,7 @@ class Threads:
     @property
     def running_count(self) -> int:
         """How many turns run now."""
-        return sum(thread.running is not None for thread in self._loaded.values())
+        return sum(thread.running is not None for thread in self.loaded)
 
     def _publish(self, event: ThreadEvent) -> None:
         self.feed.publish(event)
