@@ -58,7 +58,7 @@ class Bench:
         return calls(function_call("exec_command", {"cmd": command, "login": False}))
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=list(BACKENDS))
 async def bench(request: pytest.FixtureRequest, fleet: Fleet) -> AsyncIterator[Bench]:
     name = str(request.param)
     argv = BACKENDS[name]
@@ -115,6 +115,7 @@ async def test_another_run_goes_on_with_the_thread_and_a_lost_one_is_never_repla
     again = await bench.work("which word?", session_ref={"threadId": thread_id})
     assert (await bench.go(again)).terminal_status == "completed"
     assert "thread/resume:completed" in phases(await again.events())
+    assert (await again.result()).usage == (await first.result()).usage
     assert "remember the word heddle" in str(bench.provider.requests[-1].body["input"])
     missing = {"threadId": "00000000-0000-4000-8000-000000000000"}
     lost = await bench.work("which word?", session_ref=missing)
@@ -160,6 +161,52 @@ async def test_a_question_is_answered_by_command(bench: Bench, decision: str) ->
     assert made.exists() is (decision == "accept")
     settled = phase(await work.events(), "server-request-settled")
     assert (settled["decision"], settled["by"]) == (decision, "answer")
+
+
+@pytest.mark.parametrize("bench", ["treadle"], indirect=True)
+async def test_a_question_outlives_its_runner_and_is_carried_out_once(bench: Bench) -> None:
+    log = bench.fleet.workspace / "log"
+    bench.provider.script(bench.shell(f"echo run >> {log}"), reply("Logged."))
+    work = await bench.work("log it", policy={"approval": "untrusted"})
+    first = asyncio.create_task(bench.go(work, lease_ms=600))
+    await work.until(is_question)
+    first.cancel()
+    await asyncio.wait({first})
+    second = asyncio.create_task(bench.go(work))
+    event = await work.until(lambda e: is_question(e) and e.payload["requestId"] == "2-1")
+    payload = {"requestId": "2-1", "decision": "accept"}
+    await bench.fleet.client.post_command(work.run_id, "answer", payload)
+    assert (await second).terminal_status == "completed", errors(await work.events())
+    assert event.command_id == work.command_id
+    assert log.read_text() == "run\n"
+    assert (await work.result()).reply == "Logged."
+    assert len(bench.provider.requests) == 2
+    events = await work.events()
+    assert phase(events, "turn-continued")["epoch"] == 1
+    recovered = [e.payload for e in events if e.payload.get("reason") == "recovery"]
+    assert recovered == []
+
+
+@pytest.mark.parametrize("bench", ["treadle"], indirect=True)
+async def test_a_turn_left_waiting_is_ended_before_another_one_starts(bench: Bench) -> None:
+    log = bench.fleet.workspace / "log"
+    bench.provider.script(bench.shell(f"echo run >> {log}"), reply("Something else."))
+    work = await bench.work("log it", policy={"approval": "untrusted"})
+    first = asyncio.create_task(bench.go(work, lease_ms=600))
+    await work.until(is_question)
+    first.cancel()
+    await asyncio.wait({first})
+    await bench.fleet.client.post_command(work.run_id, "interrupt")
+    other = await bench.fleet.client.post_command(work.run_id, "turn", {"prompt": "other"})
+    assert (await bench.go(work)).terminal_status == "completed"
+    assert (await work.command()).state == "cancelled"
+    result = await bench.fleet.client.result(work.run_id, other.id)
+    assert result.reply == "Something else."
+    assert not log.exists()
+
+
+def is_question(event: Event) -> bool:
+    return event.payload.get("phase") == "server-request-opened"
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ class Attempt:
         self._is_draining = False
         self._wanted_id = options.command_id
         self._active: Command | None = None
+        self._half_done: Command | None = None
         self._driver: TurnDriver | None = None
         self._opening: asyncio.Task[Session | SessionFailed] | None = None
         self._early: list[Command] = []
@@ -192,16 +193,14 @@ class Attempt:
 
     async def _run_turn(self, command: Command, home: AgentHome | Failure) -> None:
         self._active = command
-        taken_over = command.delivered_epoch
-        if command.state == "delivered" and taken_over not in {None, self._lease.epoch}:
-            facts = {"status": "interrupted", "reason": "recovery", "epoch": taken_over}
-            self._reporter.status("turn/completed", command_id=command.id, **facts)
+        self._half_done = command if self._is_taken_over(command) else None
         self._reporter.status("command-acknowledged", command_id=command.id)
         try:
             if await self._came_too_late(command):
                 return
             outcome = await self._drive(command, home)
         except SessionFailed as failed:
+            self._close_half_done()
             self._reporter.tell(error(failed.failure), command.id)
             outcome = Outcome("failed", failed.failure, None, sound=False)
         finally:
@@ -210,6 +209,25 @@ class Attempt:
             await self._drop_session()
         reach("runner.turn.ended")
         self._close_turn(command, outcome)
+
+    def _is_taken_over(self, command: Command) -> bool:
+        """Whether an earlier attempt had begun this turn."""
+        return command.state == "delivered" and command.delivered_epoch not in {
+            None,
+            self._lease.epoch,
+        }
+
+    def _close_half_done(self, waiting_turn: str = "") -> None:
+        """Say what becomes of a turn that an earlier attempt began: over, or gone on with."""
+        command, self._half_done = self._half_done, None
+        if command is None:
+            return
+        if waiting_turn:
+            facts = {"turnId": waiting_turn, "epoch": command.delivered_epoch}
+            self._reporter.status("turn-continued", command_id=command.id, **facts)
+            return
+        facts = {"status": "interrupted", "reason": "recovery", "epoch": command.delivered_epoch}
+        self._reporter.status("turn/completed", command_id=command.id, **facts)
 
     def _after_turn(self) -> None:
         """What came for the turn and did not reach it: a turn runs by itself, the rest is over."""
@@ -241,6 +259,7 @@ class Attempt:
         if isinstance(home, Failure):
             raise SessionFailed(home)
         session = await self._open(command, home)
+        self._close_half_done(session.waiting_turn if session is not None else "")
         if session is None:
             cancelled = interruption(self._cut_short_by, "Interrupted before the turn started.")
             return Outcome("cancelled", cancelled, None, sound=self._session is not None)
@@ -303,6 +322,8 @@ class Attempt:
                 phase = "thread/start:completed"
             else:
                 await session.resume_thread(self._thread_id, model)
+                if session.waiting_turn and not self._is_taken_over(command):
+                    await session.end_waiting_turn()
                 phase = "thread/resume:completed"
         except BaseException:
             await session.close()

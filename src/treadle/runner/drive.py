@@ -160,15 +160,28 @@ class TurnDriver:
         pump = TaskScope("turn")
         pump.start(self._pump(), "pump")
         try:
-            params = self._session.turn_params(self._command.payload)
-            with contextlib.suppress(BackendGone):  # its last message is on the way
-                self._start_id = self._backend.send("turn/start", params)
+            self._begin()
             while self._outcome is None:
                 await self._step()
         finally:
             await pump.close()
         await self._finish(self._outcome)
         return self._outcome
+
+    def _begin(self) -> None:
+        """Start the turn, or go on with the one that an earlier attempt left waiting."""
+        session = self._session
+        waiting, session.waiting_turn = session.waiting_turn, ""
+        if not waiting:
+            with contextlib.suppress(BackendGone):  # its last message is on the way
+                params = session.turn_params(self._command.payload)
+                self._start_id = self._backend.send("turn/start", params)
+            return
+        self._is_started = True
+        self._started(waiting)
+        early, session.early = session.early, []
+        for message in early:
+            self._take(message, self._active_at)
 
     async def _pump(self) -> None:
         try:
@@ -281,11 +294,18 @@ class TurnDriver:
             self._questions.resolved(params.get("requestId"))
         else:
             if message.method == "thread/tokenUsage/updated":
-                self._total_usage = members(members(params.get("tokenUsage")).get("total"))
+                self._on_usage(params)
             had_pending = self._shaper.has_pending
             self._tell(self._shaper.take(message.method, params))
             if not had_pending:
                 self._drain_at = max(self._drain_at, now)
+
+    def _on_usage(self, params: Json) -> None:
+        total = members(members(params.get("tokenUsage")).get("total"))
+        if params.get("turnId") in {None, self._turn_id}:
+            self._total_usage = total
+        else:
+            self._session.total_usage = total  # what the thread had used before
 
     def _started(self, turn_id: object) -> None:
         if not isinstance(turn_id, str) or not turn_id or self._turn_id:

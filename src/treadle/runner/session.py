@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 from treadle.domain.failures import Failure, FailureKind
 from treadle.kit.clock import Clock
@@ -17,6 +17,8 @@ from treadle.runner.backend import (
     BackendGone,
     Exited,
     Garbage,
+    Incoming,
+    Notification,
     Reply,
     ServerRequest,
     SpawnError,
@@ -28,6 +30,8 @@ from treadle.runner.requests import DECLINE, answer_alone, answer_to, question_o
 
 Json = dict[str, Any]
 
+MAX_EARLY = 1000
+"""Messages kept while a thread is loaded."""
 START_SECONDS = 60.0
 """For each step before the turn: a cold start may have to load a long thread."""
 
@@ -62,6 +66,11 @@ class Session:
         self.plan = plan
         self.backend = backend
         self.thread_id = ""
+        self.waiting_turn = ""
+        """A turn of the thread that an earlier backend left waiting for answers, and this one goes
+        on with."""
+        self.early: list[Incoming] = []
+        """What the backend said of that turn before the thread was ours."""
         self.total_usage: Json = {}
         self._clock = clock
 
@@ -91,6 +100,29 @@ class Session:
                 FailureKind.THREAD_RESUME_FAILED, "The backend resumed another thread than asked."
             )
         self.thread_id = thread_id
+        self.waiting_turn = _open_turn(result)
+        if not self.waiting_turn:
+            early, self.early = self.early, []
+            for message in early:
+                if isinstance(message, ServerRequest):
+                    self.refuse(message)
+
+    async def end_waiting_turn(self) -> None:
+        """End the turn that waits: nobody asked to go on with it. Raises SessionFailed."""
+        params = {"threadId": self.thread_id, "turnId": self.waiting_turn}
+        await self._call("turn/interrupt", params, FailureKind.RUNNER_CRASHED)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while not self._ends_waiting_turn():
+                    self._keep(await self._hear(FailureKind.RUNNER_CRASHED))
+        except TimeoutError as error:
+            text = "A turn that was left waiting does not end."
+            raise _failed(FailureKind.BACKEND_TIMEOUT, text) from error
+        self.waiting_turn, self.early = "", []
+
+    def _ends_waiting_turn(self) -> bool:
+        ends = (m.params for m in self.early if _is_notification(m, "turn/completed"))
+        return any(members(params.get("turn")).get("id") == self.waiting_turn for params in ends)
 
     def turn_params(self, payload: Mapping[str, Any]) -> Json:
         """Parameters of `turn/start` for a turn command's payload."""
@@ -105,14 +137,15 @@ class Session:
         return params
 
     def refuse(self, request: ServerRequest) -> None:
-        """Decline what is asked while no turn is there to ask about. Raises BackendGone."""
+        """Decline what is asked while no turn is there to ask about."""
         question = question_of(request.method, request.params)
         if question is None:
             reply, _ = answer_alone(request.method, self._clock.now())
         else:
             decision = question.settled_by(DECLINE)
             reply = {"result": answer_to(request.method, request.params, decision, None)}
-        self.backend.respond(request, reply)
+        with contextlib.suppress(BackendGone):
+            self.backend.respond(request, reply)
 
     async def close(self) -> None:
         """End the backend's whole tree."""
@@ -156,16 +189,28 @@ class Session:
 
     async def _reply(self, request_id: int | None, if_gone: FailureKind) -> Reply:
         while True:
-            message = await self.backend.receive()
+            message = await self._hear(if_gone)
             if isinstance(message, Reply) and message.id == request_id:
                 return message
-            if isinstance(message, ServerRequest):
-                with contextlib.suppress(BackendGone):
-                    self.refuse(message)
-            elif isinstance(message, Garbage):
-                raise _failed(FailureKind.BACKEND_JSON_PARSE_ERROR, message.reason)
-            elif isinstance(message, Exited):
-                raise _failed(if_gone, message.reason)
+            self._keep(message)
+
+    async def _hear(self, if_gone: FailureKind) -> Incoming:
+        message = await self.backend.receive()
+        if isinstance(message, Garbage):
+            raise _failed(FailureKind.BACKEND_JSON_PARSE_ERROR, message.reason)
+        if isinstance(message, Exited):
+            raise _failed(if_gone, message.reason)
+        return message
+
+    def _keep(self, message: Incoming) -> None:
+        """Keep what a turn may need that goes on; the oldest is given up at the bound."""
+        if isinstance(message, Reply):
+            return
+        self.early.append(message)
+        if len(self.early) > MAX_EARLY:
+            dropped = self.early.pop(0)
+            if isinstance(dropped, ServerRequest):
+                self.refuse(dropped)
 
 
 async def open_session(plan: Plan, clock: Clock) -> Session:
@@ -186,6 +231,17 @@ async def open_session(plan: Plan, clock: Clock) -> Session:
 def _thread_id(result: Json) -> str | None:
     value = members(result.get("thread")).get("id")
     return value if isinstance(value, str) and value else None
+
+
+def _open_turn(result: Json) -> str:
+    """The id of a thread's last turn, if that is not over."""
+    turns = members(result.get("thread")).get("turns")
+    last = members(cast("list[Any]", turns)[-1]) if isinstance(turns, list) and turns else {}
+    return str(last.get("id") or "") if last.get("status") == "inProgress" else ""
+
+
+def _is_notification(message: Incoming, method: str) -> TypeGuard[Notification]:
+    return isinstance(message, Notification) and message.method == method
 
 
 def _failed(kind: FailureKind, message: str) -> SessionFailed:
