@@ -29,6 +29,7 @@ from treadle.control.db.sqlite import open_sqlite
 from treadle.control.faults import (
     BadToken,
     DatabaseUnusable,
+    EventsGone,
     Fenced,
     IdempotencyConflict,
     InvalidRequest,
@@ -619,6 +620,67 @@ async def test_appenders_racing_on_many_runs_leave_gapless_logs(plane: Plane) ->
         progress = await plane.repository.read_progress(run.id)
         assert progress.last_seq == claim.last_seq + 40
         await plane.check(run)
+
+
+async def ended_run(plane: Plane, lines: int, key: str | None = None) -> Run:
+    run = await plane.run()
+    command = await plane.command(run, key=key)
+    claim = await plane.claim(run)
+    done = phase("run-terminal", terminalStatus="completed")
+    await plane.append(claim, 1, *[text(n) for n in range(lines)])
+    closed = phase("command-terminal", command, state="completed")
+    await plane.append(claim, lines + 1, closed, done)
+    return run
+
+
+DAY_MS = 24 * 3600 * 1000
+
+
+async def test_old_logs_go_a_little_at_a_time_and_readers_are_told_where_they_begin(
+    plane: Plane,
+) -> None:
+    old = await ended_run(plane, 20)
+    open_run = await plane.run()
+    repository = plane.repository
+    plane.clock.advance(2 * 86_400)
+    young = await ended_run(plane, 1)
+    assert await repository.drop_old_events(3 * DAY_MS, 10) == 0
+    last_seq = (await repository.read_progress(old.id)).last_seq
+    assert await repository.drop_old_events(DAY_MS, 10) == 10
+    with pytest.raises(EventsGone) as gone:
+        await repository.read_events(old.id, 9, 100)
+    assert gone.value.min_seq == 11
+    page = await repository.read_events(old.id, 10, 100)
+    assert [event.seq for event in page.items] == list(range(11, last_seq + 1))
+    await plane.check(old)
+    assert await repository.drop_old_events(DAY_MS, 100) == last_seq - 10
+    assert await repository.drop_old_events(DAY_MS, 100) == 0
+    assert (await repository.read_progress(old.id)).min_seq == last_seq + 1
+    page = await repository.read_events(old.id, last_seq, 100)
+    assert (page.items, page.terminal) == ([], True)
+    assert (await repository.read_run(old.id)).status == "completed"
+    assert (await repository.read_result(old.id, None)).completed
+    for run in (old, open_run, young):
+        await plane.check(run)
+    assert (await repository.read_events(young.id, 0, 1)).items[0].seq == 1
+    assert (await repository.read_events(open_run.id, 0, 1)).items[0].seq == 1
+
+
+async def test_old_runs_are_forgotten_once_their_events_went(plane: Plane) -> None:
+    old = [await ended_run(plane, 1, key="k") for _ in range(3)]
+    keyed = await plane.run(key="run-key")
+    repository = plane.repository
+    plane.clock.advance(2 * 86_400)
+    assert await repository.forget_old_runs(DAY_MS, 10) == 0
+    await repository.drop_old_events(DAY_MS, 1000)
+    assert await repository.forget_old_runs(3 * DAY_MS, 10) == 0
+    assert await repository.forget_old_runs(DAY_MS, 2) == 2
+    assert await repository.forget_old_runs(DAY_MS, 2) == 1
+    for run in old:
+        with pytest.raises(NotFound):
+            await repository.read_run(run.id)
+    assert [run.id for run in await repository.list_runs(RunQuery(limit=9))] == [keyed.id]
+    assert (await plane.run(key="run-key")).id != keyed.id
 
 
 async def test_what_was_answered_is_there_after_reopening_with_a_lease_of_grace(

@@ -25,7 +25,7 @@ def change(path: Path, sql: str) -> None:
 
 
 async def test_migrations_are_numbered_without_a_gap_and_applied_once(tmp_path: Path) -> None:
-    versions = [version for version, _, _ in known_migrations("sqlite")]
+    versions = [migration.version for migration in known_migrations("sqlite")]
     assert versions == list(range(1, len(versions) + 1))
     path = tmp_path / "m.db"
     assert await open_and_close(path) == await open_and_close(path) == versions[-1]
@@ -54,7 +54,7 @@ async def test_a_refused_database_can_be_opened_by_the_right_release(tmp_path: P
     with pytest.raises(DatabaseUnusable):
         await open_and_close(path)
     change(path, "DELETE FROM schema_migrations WHERE version = 99")
-    assert await open_and_close(path) == known_migrations("sqlite")[-1][0]
+    assert await open_and_close(path) == known_migrations("sqlite")[-1].version
 
 
 def test_a_migration_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:

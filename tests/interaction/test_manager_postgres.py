@@ -359,7 +359,7 @@ async def test_managers_that_start_at_once_on_an_empty_database_migrate_it_once(
     postgres_server: Server, tmp_path: Path
 ) -> None:
     url = postgres_server.create_database()
-    all_names = [name for _, name, _ in known_migrations("postgres")]
+    all_names = [migration.name for migration in known_migrations("postgres")]
     assert await find_missing_migrations(url, tmp_path) == all_names
     opening = [open_database(url, tmp_path, SystemClock(), Bells()) for _ in range(3)]
     for repository in await asyncio.gather(*opening):

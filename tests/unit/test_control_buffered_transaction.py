@@ -157,7 +157,7 @@ def test_what_was_read_ahead_is_not_asked_for_again_until_it_is_written(
     tx.begin_piece()
     assert tx.one("read_fold", run_id="a") == {"fold": "old"}
     assert recorder.told == []
-    tx.run("write_fold", run_id="a", fold="{}", status="pending", now=1)
+    tx.run("write_fold", run_id="a", fold="{}", status="pending", now=1, ended_at_ms=None)
     tx.one("read_fold", run_id="a")
     assert recorder.told[-2:] == ["write_all fold 1", "SELECT read_fold"]
     tx.undo_piece()

@@ -25,6 +25,14 @@ def default_data() -> Path:
     return read_environment().home_folder() / "manager"
 
 
+def positive_days(text: str) -> float:
+    """A number of days above zero; raises ValueError otherwise."""
+    days = float(text)
+    if not 0 < days < 36_500:
+        raise ValueError(text)
+    return days
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command's options."""
     parser = argparse.ArgumentParser(prog="treadle manager", description=__doc__)
@@ -39,6 +47,20 @@ def build_parser() -> argparse.ArgumentParser:
         help="token (default): a generated token in the data folder, which the command line finds "
         "by itself; none: this machine only",
     )
+    for name, what in (("events", "events of a run"), ("runs", "runs with all that is theirs")):
+        parser.add_argument(
+            f"--keep-{name}",
+            type=positive_days,
+            metavar="DAYS",
+            help=f"drop {what} this long after their end; default: never",
+        )
+    parser.add_argument(
+        "--drain-seconds",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="after a stop signal go on serving so long, with readiness false (default: 0)",
+    )
     parser.add_argument("--json", action="store_true", help="print the address as JSON")
     return parser
 
@@ -49,6 +71,7 @@ def run(arguments: list[str]) -> int:
 
 
 async def _serve(options: argparse.Namespace) -> int:
+    from treadle.control.controller import Retention
     from treadle.control.faults import DatabaseUnusable
     from treadle.control.http.server import (
         ManagerOptions,
@@ -68,6 +91,8 @@ async def _serve(options: argparse.Namespace) -> int:
                 database_url=options.database,
                 auth=options.auth,
                 token=token,
+                drain_seconds=options.drain_seconds,
+                retention=Retention(options.keep_events, options.keep_runs),
             )
         )
         files.write_address(manager.address)

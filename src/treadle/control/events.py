@@ -71,6 +71,16 @@ class RunLog:
         self.repository = repository
         self._bells = bells
         self._clock = clock
+        self._retiring = False
+
+    @property
+    def retiring(self) -> bool:
+        """Whether the manager is about to go: everything still works, nobody should come anew."""
+        return self._retiring or self.closed
+
+    def retire(self) -> None:
+        """Say to who asks that this manager is about to go."""
+        self._retiring = True
 
     @property
     def closed(self) -> bool:

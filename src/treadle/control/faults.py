@@ -81,6 +81,17 @@ class RunEnded(ControlFault):
         self.terminal_status = terminal_status
 
 
+class EventsGone(ControlFault):
+    """Retention has dropped the events that were asked for."""
+
+    def __init__(self, min_seq: int) -> None:
+        """Carry the first seq that is still there."""
+        super().__init__(
+            f"These events were dropped after their time; read on after seq {min_seq - 1}."
+        )
+        self.min_seq = min_seq
+
+
 class RunBusy(ControlFault):
     """The run's policy refuses a second open turn."""
 

@@ -213,6 +213,7 @@ class RunJournal:
                 fold=msgspec.json.encode(self.fold).decode(),
                 status=run_status(self.fold),
                 now=self._tx.now_ms,
+                ended_at_ms=self._tx.now_ms if self.head.ended else None,
             )
         for change in self._changes:
             columns = self._columns_of(change)

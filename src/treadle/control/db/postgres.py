@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from treadle.control.db.leases import OFFERED_COMMANDS
-from treadle.control.db.migrate import apply_migrations, find_missing, known_migrations
+from treadle.control.db.migrate import find_missing, known_migrations
 from treadle.control.db.postgres_append import AppendLane
 from treadle.control.db.postgres_hints import Hints, Wakes
 from treadle.control.db.postgres_link import Link, describe, errors, explain
+from treadle.control.db.postgres_migrate import lock_schema, migrate
 from treadle.control.db.postgres_transaction import (
     BufferedTransaction,
     WaitingKey,
@@ -144,8 +145,8 @@ class _Reading(_Session):
         try:
             self._link.open()
             if not self._run("schema_exists")["found"]:
-                return [name for _, name, _ in known_migrations(DIALECT)]
-            return [name for _, name, _ in find_missing(self._link, DIALECT)]
+                return [migration.name for migration in known_migrations(DIALECT)]
+            return [migration.name for migration in find_missing(self._link, DIALECT)]
         finally:
             self.close()
 
@@ -165,7 +166,7 @@ class _Writing(_Session):
     def begin(self, needs: list[Needs]) -> Transaction:
         if self._link.ensure():
             try:
-                self._enter()
+                self._enter(again=True)
             except BaseException:
                 self._link.drop()  # with the locks that a half-made entry may hold
                 raise
@@ -219,19 +220,19 @@ class _Writing(_Session):
         for kind, rows_by_id in found.items():
             tx.know(kind, rows_by_id)
 
-    def _enter(self) -> int:
+    def _enter(self, *, again: bool = False) -> int:
         """Migrate, then be present; one manager at a time does this.
 
         The lease of a run lapses while no manager is there to renew it, so the first one to come
         gives all of them one whole lease. That holds after a restart of the server too: it ends
-        the sessions of all managers, and the first to return finds itself alone.
+        the sessions of all managers, and the first to return finds itself alone. One that comes
+        back, `again`, goes on under a schema that a newer release has brought meanwhile.
         """
         self._check_server()
-        self._link.execute("SET lock_timeout = 60000")
         self._link.execute("SET statement_timeout = 0")
-        self._run("lock_schema")
+        lock_schema(self._link, self._statements["lock_schema"])
+        migrate(self._link, DIALECT, self._now, newer_is_fine=again)
         self._link.execute("BEGIN")
-        version = apply_migrations(self._link, DIALECT, self._now())
         alone = self._run("try_alone")["alone"]
         if alone:
             self._run("grace_leases", now=self._now())
@@ -240,9 +241,8 @@ class _Writing(_Session):
         if alone:
             self._run("stop_alone")
         self._run("unlock_schema")
-        self._link.execute("RESET lock_timeout")
         self._link.execute("RESET statement_timeout")
-        return version
+        return known_migrations(DIALECT)[-1].version
 
     def _check_server(self) -> None:
         version = int(self._run("read_server")["version"])

@@ -28,7 +28,7 @@ TOGETHER: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
             *("cancel", "last_end", "ended", "last_holder"),
         ),
     ),
-    "write_fold": ("fold", "run_id", ("run_id", "fold", "status", "now")),
+    "write_fold": ("fold", "run_id", ("run_id", "fold", "status", "now", "ended_at_ms")),
     "start_attempt": (
         "attempt",
         None,

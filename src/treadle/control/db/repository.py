@@ -95,6 +95,8 @@ class Progress:
     last_seq: int
     cmd_last: int
     ended: bool
+    min_seq: int = 1
+    """The first seq that is still there; `last_seq + 1` when all of it went."""
 
 
 class Repository(Protocol):
@@ -148,7 +150,12 @@ class Repository(Protocol):
         ...
 
     async def read_events(self, run_id: str, after_seq: int, limit: int) -> EventPage:
-        """Events after a seq, in order, without gap, at most about 1 MiB; raises NotFound."""
+        """Events after a seq, in order, without gap, at most about 1 MiB.
+
+        Raises:
+            NotFound: there is no such run.
+            EventsGone: retention has dropped what follows that seq.
+        """
         ...
 
     async def read_progress(self, run_id: str) -> Progress:
@@ -244,6 +251,17 @@ class Repository(Protocol):
 
     async def find_principal(self, token: str) -> Principal | None:
         """Whom a token admits now; None when it is unknown, revoked or past its end."""
+        ...
+
+    async def drop_old_events(self, age_ms: int, limit: int) -> int:
+        """Drop up to `limit` events, oldest first, of runs that ended longer than `age_ms` ago.
+
+        Returns how many went; fewer than `limit`, when there are no more for now.
+        """
+        ...
+
+    async def forget_old_runs(self, age_ms: int, limit: int) -> int:
+        """Delete up to `limit` runs whose events went and that ended longer than `age_ms` ago."""
         ...
 
     async def verify_run(self, run_id: str) -> list[str]:

@@ -6,7 +6,7 @@ from treadle.control.access import Scope
 from treadle.control.db.journal import RunJournal, run_not_found
 from treadle.control.db.repository import Progress, RequestKey, RunQuery, StoredAnswer
 from treadle.control.db.transaction import Row, Transaction
-from treadle.control.faults import IdempotencyConflict
+from treadle.control.faults import EventsGone, IdempotencyConflict
 from treadle.control.fold import RunFold
 from treadle.control.records import (
     Event,
@@ -65,6 +65,8 @@ def list_runs(tx: Transaction, query: RunQuery) -> list[Run]:
 def read_events(tx: Transaction, run_id: str, after_seq: int, limit: int) -> EventPage:
     """A page of the log, cut at about `PAGE_BYTES` but never empty while there is more."""
     progress = read_progress(tx, run_id)
+    if after_seq + 1 < progress.min_seq:
+        raise EventsGone(progress.min_seq)
     items: list[Event] = []
     size = 0
     for row in tx.all("read_events", run_id=run_id, after_seq=after_seq, limit=limit):
@@ -80,7 +82,7 @@ def read_progress(tx: Transaction, run_id: str) -> Progress:
     row = tx.one("read_progress", run_id=run_id)
     if row is None:
         raise run_not_found()
-    return Progress(row["last_seq"], row["cmd_last"], bool(row["ended"]))
+    return Progress(row["last_seq"], row["cmd_last"], bool(row["ended"]), row["min_seq"])
 
 
 def run_of(row: Row, now_ms: int) -> Run:

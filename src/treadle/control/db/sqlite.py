@@ -105,7 +105,7 @@ def missing_in_file(path: Path) -> list[str]:
     connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
     connection.row_factory = _as_dict
     try:
-        return [name for _, name, _ in find_missing(connection, "sqlite")]
+        return [migration.name for migration in find_missing(connection, "sqlite")]
     except sqlite3.Error as error:
         raise DatabaseUnusable(f"{path} is no database of a manager ({error}).") from error
     finally:

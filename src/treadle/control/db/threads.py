@@ -8,7 +8,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from treadle.control.access import EVERYTHING, Principal, Scope
-from treadle.control.db import commands, leases, runners, runs, tokens, verify
+from treadle.control.db import commands, leases, retention, runners, runs, tokens, verify
 from treadle.control.db.repository import (
     Claimant,
     Progress,
@@ -222,6 +222,14 @@ class ThreadRepository:
     async def find_principal(self, token: str) -> Principal | None:
         """See `Repository.find_principal`."""
         return await self._read(partial(tokens.find_principal, token=token))
+
+    async def drop_old_events(self, age_ms: int, limit: int) -> int:
+        """See `Repository.drop_old_events`."""
+        return await self._write(partial(retention.drop_old_events, age_ms=age_ms, limit=limit))
+
+    async def forget_old_runs(self, age_ms: int, limit: int) -> int:
+        """See `Repository.forget_old_runs`."""
+        return await self._write(partial(retention.forget_old_runs, age_ms=age_ms, limit=limit))
 
     async def verify_run(self, run_id: str) -> list[str]:
         """See `Repository.verify_run`."""

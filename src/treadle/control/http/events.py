@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from treadle.control.faults import InvalidRequest
+from treadle.control.faults import EventsGone, InvalidRequest
 from treadle.control.http.exchange import (
     Desk,
     answer,
@@ -59,7 +59,9 @@ async def stream_events(request: Request) -> Response:
     last_id = request.headers.get("last-event-id", "")
     if last_id.isascii() and last_id.isdigit() and len(last_id) < 19:
         after_seq = int(last_id)
-    await desk.repository.read_progress(run_id)
+    progress = await desk.repository.read_progress(run_id)
+    if after_seq + 1 < progress.min_seq:
+        raise EventsGone(progress.min_seq)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(
         _frames(desk, run_id, after_seq), 200, headers, media_type="text/event-stream"
@@ -69,8 +71,11 @@ async def stream_events(request: Request) -> Response:
 async def _frames(desk: Desk, run_id: str, after_seq: int) -> AsyncIterator[bytes]:
     """The frames of one subscriber, which is counted while it is there."""
     with desk.metrics.follow(run_id, after_seq) as place:
-        async for frame in _follow(desk, place):
-            yield frame
+        try:
+            async for frame in _follow(desk, place):
+                yield frame
+        except EventsGone:  # a reader this late learns it when it comes back
+            return
 
 
 async def _follow(desk: Desk, place: Place) -> AsyncIterator[bytes]:

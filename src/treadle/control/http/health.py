@@ -47,7 +47,7 @@ async def ready(request: Request) -> Response:
 
 async def _use_database(desk: Desk) -> None:
     """Read what every request reads; a table that is missing shows as a foreign error."""
-    if desk.log.closed:
+    if desk.log.retiring:
         raise HttpFault(503, "stopping", "The manager is stopping.")
     try:
         await desk.repository.list_runs(RunQuery(limit=1))

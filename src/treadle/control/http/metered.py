@@ -191,6 +191,14 @@ class MeteredRepository:
         """See Repository."""
         return await self._timed("read", self._inner.find_principal(token))
 
+    async def drop_old_events(self, age_ms: int, limit: int) -> int:
+        """See Repository."""
+        return await self._timed("retain", self._inner.drop_old_events(age_ms, limit))
+
+    async def forget_old_runs(self, age_ms: int, limit: int) -> int:
+        """See Repository."""
+        return await self._timed("retain", self._inner.forget_old_runs(age_ms, limit))
+
     async def verify_run(self, run_id: str) -> list[str]:
         """See Repository."""
         return await self._timed("verify", self._inner.verify_run(run_id))

@@ -25,6 +25,7 @@ _MEANINGS = {
     401: "The token is missing or wrong.",
     403: "Without a token only this machine may call.",
     404: "No such run, command or runner.",
+    410: "Retention dropped these events; `minSeq` is the first that is there.",
     409: "It does not fit the present state; `code` says why.",
     413: "The body is too large.",
     500: "It failed inside; the log has the `logId`.",

@@ -140,7 +140,7 @@ OPERATIONS = (
         "Read the log of a run",
         records.EventPage,
         queries=(AFTER_SEQ, LIMIT, WAIT_MS),
-        faults=(400, 404),
+        faults=(400, 404, 410),
     ),
     Operation(
         "POST",
@@ -157,7 +157,7 @@ OPERATIONS = (
         "Follow the log of a run",
         "text/event-stream",
         queries=(AFTER_SEQ,),
-        faults=(400, 404),
+        faults=(400, 404, 410),
     ),
     Operation(
         "POST",

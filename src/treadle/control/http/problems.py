@@ -16,6 +16,7 @@ from treadle.control.faults import (
     ControlFault,
     CredentialMissing,
     DatabaseUnusable,
+    EventsGone,
     Fenced,
     Forbidden,
     IdempotencyConflict,
@@ -52,6 +53,7 @@ _TITLES = {
     404: "Not found",
     405: "Method not allowed",
     409: "Conflict",
+    410: "Gone",
     413: "Body too large",
     500: "Internal error",
     503: "Try again later",
@@ -114,6 +116,8 @@ def _describe(fault: ControlFault) -> tuple[int, str, dict[str, Any]]:
             return fault.status, fault.code, fault.members
         case InvalidRequest():
             return 400, "invalid-request", {"path": fault.path} if fault.path else {}
+        case EventsGone():
+            return 410, "events-gone", {"minSeq": fault.min_seq}
         case NotFound():
             return 404, f"{fault.thing}-not-found", {}
         case Overloaded() | Stopping() | DatabaseUnusable():

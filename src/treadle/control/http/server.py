@@ -16,7 +16,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from treadle.control.controller import sweep_leases
+from treadle.control.controller import Retention, retain_logs, sweep_leases
 from treadle.control.db.open import open_database
 from treadle.control.db.repository import Repository
 from treadle.control.events import Bells, RunLog
@@ -65,14 +65,26 @@ class ManagerOptions:
     auth: AuthMode = "none"
     token: str | None = None
     """The API token of auth mode `token`."""
+    drain_seconds: float = 0.0
+    """How long `stop` still serves after readiness went, so that balancers send nobody here."""
+    retention: Retention = field(default_factory=Retention)
+    """What is dropped when it is old; nothing by default."""
 
 
 class RunningManager:
     """A manager that listens; `stop` ends it."""
 
-    def __init__(self, address: str, log: RunLog, server: uvicorn.Server, scope: TaskScope) -> None:
+    def __init__(
+        self,
+        address: str,
+        log: RunLog,
+        server: uvicorn.Server,
+        scope: TaskScope,
+        drain_seconds: float,
+    ) -> None:
         """Use `serve`."""
         self.address = address
+        self._drain_seconds = drain_seconds
         self._log = log
         self._server = server
         self._scope = scope
@@ -91,12 +103,14 @@ class RunningManager:
     async def stop(self) -> None:
         """Stop accepting, send parked readers home, finish writes, close the database. Idempotent.
 
-        Order matters: readers go first, since the server waits for their answers; the database
-        goes last, since those answers may need it.
+        Order matters: readiness goes first, while all is still served; readers go then, since the
+        server waits for their answers; the database goes last, since those answers may need it.
         """
         if self._stopped:
             return
         self._stopped = True
+        self._log.retire()
+        await self._scope.join(self._drain_seconds)
         self._log.close()
         self._server.should_exit = True
         await self._scope.join(STOP_SECONDS)
@@ -158,7 +172,8 @@ async def serve(options: ManagerOptions, clock: Clock | None = None) -> RunningM
     starting = scope.start(server.listening.wait(), "listening")
     sweeping = scope.start(sweep_leases(log.repository), "sweep")
     watching = scope.start(desk.watch.run(), "watch")
-    for loop in (sweeping, watching):
+    retaining = scope.start(retain_logs(log.repository, options.retention, clock), "retain")
+    for loop in (sweeping, watching, retaining):
         serving.add_done_callback(lambda _, loop=loop: loop.cancel())
     await asyncio.wait({serving, starting}, return_when=asyncio.FIRST_COMPLETED)
     if not server.started:
@@ -167,7 +182,7 @@ async def serve(options: ManagerOptions, clock: Clock | None = None) -> RunningM
         raise ManagerStartError("The HTTP server did not start; see the log for the reason.")
     host, port = listener.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
-    return RunningManager(f"http://{name}:{port}", log, server, scope)
+    return RunningManager(f"http://{name}:{port}", log, server, scope, options.drain_seconds)
 
 
 def _make_desk(options: ManagerOptions, repository: Repository, bells: Bells, clock: Clock) -> Desk:

@@ -45,7 +45,7 @@ SELECT seq, epoch, producer_seq, type, command_id, at, payload FROM run_events
 WHERE run_id = :run_id AND seq > :after_seq ORDER BY seq LIMIT :limit
 
 -- name: read_progress
-SELECT last_seq, cmd_last, ended FROM run_heads WHERE run_id = :run_id
+SELECT last_seq, cmd_last, ended, min_seq FROM run_heads WHERE run_id = :run_id
 
 -- name: change_command
 UPDATE commands SET state = :state, delivered_epoch = :delivered_epoch,
@@ -170,7 +170,9 @@ SELECT EXISTS (SELECT FROM run_heads
 SELECT pg_notify('treadle_runs', :payload)
 
 -- name: lock_schema
-SELECT pg_advisory_lock(7717, 1)
+-- Tried again and again instead of waited for: a waiting statement would hold up the building of an
+-- index, which waits for all statements that began before it.
+SELECT pg_try_advisory_lock(7717, 1) AS mine
 
 -- name: unlock_schema
 SELECT pg_advisory_unlock(7717, 1)
@@ -219,9 +221,10 @@ WITH events AS (
         :event_producer_seq::bigint[], :event_type::text[], :event_command_id::text[],
         :event_at::text[], :event_payload::text[])
 ), folds AS (
-    UPDATE runs AS r SET fold = n.fold, status = n.status, updated_at_ms = n.now
-    FROM unnest(:fold_run_id::text[], :fold_fold::text[], :fold_status::text[],
-        :fold_now::bigint[]) AS n (run_id, fold, status, now)
+    UPDATE runs AS r SET fold = n.fold, status = n.status, updated_at_ms = n.now,
+        ended_at_ms = n.ended_at_ms
+    FROM unnest(:fold_run_id::text[], :fold_fold::text[], :fold_status::text[], :fold_now::bigint[],
+        :fold_ended_at_ms::bigint[]) AS n (run_id, fold, status, now, ended_at_ms)
     WHERE r.run_id = n.run_id
 ), attempts AS (
     INSERT INTO run_attempts (run_id, epoch, runner_id, attempt_id, claimed_at_ms)
@@ -282,3 +285,40 @@ ORDER BY created_at_ms DESC, token_id LIMIT :limit
 
 -- name: revoke_token
 UPDATE api_tokens SET revoked_at_ms = :now WHERE token_id = :token_id
+
+-- name: old_runs
+SELECT run_id FROM runs -- one manager at a time
+WHERE trimmed = :trimmed AND ended_at_ms < :before_ms
+    AND (SELECT pg_try_advisory_xact_lock(7717, 4))
+ORDER BY ended_at_ms LIMIT :limit FOR UPDATE SKIP LOCKED
+
+-- name: drop_events
+DELETE FROM run_events WHERE run_id = :run_id AND seq < :below
+
+-- name: set_floor
+UPDATE run_heads SET min_seq = :below WHERE run_id = :run_id
+
+-- name: mark_trimmed
+UPDATE runs SET trimmed = 1 WHERE run_id = :run_id
+
+-- name: delete_waits
+DELETE FROM claim_waits WHERE run_id = :run_id
+
+-- name: delete_attempts
+DELETE FROM run_attempts WHERE run_id = :run_id
+
+-- name: delete_commands
+DELETE FROM commands WHERE run_id = :run_id
+
+-- name: delete_keys
+DELETE FROM idempotency WHERE scope = :scope
+
+-- name: delete_head
+DELETE FROM run_heads WHERE run_id = :run_id
+
+-- name: delete_run
+DELETE FROM runs WHERE run_id = :run_id
+
+-- name: delete_old_keys
+DELETE FROM idempotency WHERE (scope, key) IN (SELECT scope, key FROM idempotency
+    WHERE created_at_ms < :before_ms AND scope LIKE 'tenant:%' ORDER BY created_at_ms LIMIT :limit)

@@ -52,7 +52,8 @@ ORDER BY r.run_id DESC LIMIT :limit
 SELECT spec, fold, created_at_ms, updated_at_ms FROM runs WHERE run_id = :run_id
 
 -- name: write_fold
-UPDATE runs SET fold = :fold, status = :status, updated_at_ms = :now WHERE run_id = :run_id
+UPDATE runs SET fold = :fold, status = :status, updated_at_ms = :now, ended_at_ms = :ended_at_ms
+WHERE run_id = :run_id
 
 -- name: insert_event
 INSERT INTO run_events (run_id, seq, epoch, producer_seq, type, command_id, at, payload)
@@ -63,7 +64,7 @@ SELECT seq, epoch, producer_seq, type, command_id, at, payload FROM run_events
 WHERE run_id = :run_id AND seq > :after_seq ORDER BY seq LIMIT :limit
 
 -- name: read_progress
-SELECT last_seq, cmd_last, ended FROM run_heads WHERE run_id = :run_id
+SELECT last_seq, cmd_last, ended, min_seq FROM run_heads WHERE run_id = :run_id
 
 -- name: insert_command
 INSERT INTO commands (run_id, cmd_seq, command_id, type, payload, state, target_command_id,
@@ -162,3 +163,39 @@ ORDER BY created_at_ms DESC, token_id LIMIT :limit
 
 -- name: revoke_token
 UPDATE api_tokens SET revoked_at_ms = :now WHERE token_id = :token_id
+
+-- name: old_runs
+SELECT run_id FROM runs
+WHERE trimmed = :trimmed AND ended_at_ms < :before_ms
+ORDER BY ended_at_ms LIMIT :limit
+
+-- name: drop_events
+DELETE FROM run_events WHERE run_id = :run_id AND seq < :below
+
+-- name: set_floor
+UPDATE run_heads SET min_seq = :below WHERE run_id = :run_id
+
+-- name: mark_trimmed
+UPDATE runs SET trimmed = 1 WHERE run_id = :run_id
+
+-- name: delete_waits
+DELETE FROM claim_waits WHERE run_id = :run_id
+
+-- name: delete_attempts
+DELETE FROM run_attempts WHERE run_id = :run_id
+
+-- name: delete_commands
+DELETE FROM commands WHERE run_id = :run_id
+
+-- name: delete_keys
+DELETE FROM idempotency WHERE scope = :scope
+
+-- name: delete_head
+DELETE FROM run_heads WHERE run_id = :run_id
+
+-- name: delete_run
+DELETE FROM runs WHERE run_id = :run_id
+
+-- name: delete_old_keys
+DELETE FROM idempotency WHERE (scope, key) IN (SELECT scope, key FROM idempotency
+    WHERE created_at_ms < :before_ms AND scope LIKE 'tenant:%' ORDER BY created_at_ms LIMIT :limit)
