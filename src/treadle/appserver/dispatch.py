@@ -12,6 +12,7 @@ from typing import Any
 from treadle.appserver.context import Context, Services
 from treadle.appserver.faults import translate
 from treadle.appserver.session import Session
+from treadle.kit.tracing import span
 from treadle.wire.protocol import codec, jsonrpc
 from treadle.wire.protocol.errors import RpcError, invalid_request, overloaded, unsupported
 from treadle.wire.protocol.method_spec import MethodSpec
@@ -85,7 +86,8 @@ class Dispatch:
         try:
             if ticket is not None:
                 await ticket.turn()
-            result = await self._handlers[spec.name](context, params)
+            with span(f"rpc {spec.name}", {"thread.id": getattr(params, "thread_id", None)}):
+                result = await self._handlers[spec.name](context, params)
             session.peer.reply(request.raw_id, result)
             for deed in context.later:
                 deed()

@@ -7,6 +7,10 @@ imported, so that `treadle app-server` starts fast.
 import gc
 import importlib
 import sys
+from collections.abc import Callable
+
+TRACE_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+"""Variables of OpenTelemetry; one of them set means that spans are wanted."""
 
 COMMANDS = {
     "app-server": ("treadle.cli.app_server", "host agent threads over stdio or a websocket"),
@@ -55,10 +59,13 @@ def run(arguments: list[str]) -> int:
     except ValueError as error:
         print(f"treadle: TREADLE_FAULT_POINTS: {error}", file=sys.stderr)
         return 2
+    end_traces = _start_traces(name)
     try:
         return int(module.run(rest))
     except KeyboardInterrupt:
         return 130
+    finally:
+        end_traces()
 
 
 def _arm_faults() -> None:
@@ -70,6 +77,18 @@ def _arm_faults() -> None:
         from treadle.kit.fault_points import arm, parse_faults
 
         arm(parse_faults(plan))
+
+
+def _start_traces(process: str) -> Callable[[], None]:
+    """Trace this process where the environment names a collector; returns what ends it."""
+    from treadle.config.load import read_environment
+
+    environment = read_environment()
+    if not any(environment.get(name) for name in TRACE_ENDPOINTS):
+        return lambda: None
+    from treadle.cli.wiring.tracing import start_tracing
+
+    return start_tracing(environment, process)
 
 
 def _help() -> str:

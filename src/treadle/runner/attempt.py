@@ -19,6 +19,7 @@ from treadle.kit.deadlines import finish
 from treadle.kit.fault_points import reach
 from treadle.kit.redact import Redactor
 from treadle.kit.tasks import TaskScope
+from treadle.kit.tracing import span
 from treadle.runner import recovery
 from treadle.runner.claim import Lease
 from treadle.runner.drive import NOT_ACTIVE, Limits, Outcome, TurnDriver, interruption
@@ -83,6 +84,10 @@ class Attempt:
 
     async def run(self) -> RunnerResult:
         """Work; the result says how it ended. Cancelling it gives the run back."""
+        with span("runner run", {"run.id": self._claim.run_id, "epoch": self._claim.epoch}):
+            return await self._run()
+
+    async def _run(self) -> RunnerResult:
         reach("runner.run.claimed")
         with tempfile.TemporaryDirectory(prefix="treadle-run-") as scratch:
             home = self._setup.home(Path(scratch))
@@ -198,7 +203,8 @@ class Attempt:
         try:
             if await self._came_too_late(command):
                 return
-            outcome = await self._drive(command, home)
+            with span("runner turn", {"run.id": self._claim.run_id, "command.id": command.id}):
+                outcome = await self._drive(command, home)
         except SessionFailed as failed:
             self._close_half_done()
             self._reporter.tell(error(failed.failure), command.id)

@@ -15,6 +15,7 @@ import httpx
 import msgspec
 
 from treadle.kit.mint import new_id
+from treadle.kit.tracing import traceparent
 from treadle.runner.manager_types import (
     ApiToken,
     ApiTokenList,
@@ -343,6 +344,8 @@ class ManagerClient:
 
     def _headers(self, token: str | None) -> dict[str, str]:
         headers = {"content-type": "application/json"}
+        if (parent := traceparent()) is not None:
+            headers["traceparent"] = parent
         return headers | {"authorization": f"Bearer {token}"} if token else headers
 
 

@@ -6,6 +6,7 @@ Translation only; knows neither runs nor leases.
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from treadle.kit.clock import Clock
 from treadle.kit.fault_points import reach
 from treadle.kit.redact import Redactor
 from treadle.kit.tasks import TaskScope
+from treadle.kit.tracing import span
 
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -65,15 +67,26 @@ def for_client(handler: Handler, needed: Role = Role.READER) -> Handler:
 
     async def guarded(request: Request) -> Response:
         try:
-            await _admit(request, needed)
-            reach("control.http.client-asked")
-            response = await handler(request)
+            with _traced(request):
+                await _admit(request, needed)
+                reach("control.http.client-asked")
+                response = await handler(request)
         except Exception as error:  # noqa: BLE001 - the boundary: nothing else may answer
             response = problem_of(error)
         reach("control.http.client-answering")
         return response
 
     return guarded
+
+
+def _traced(request: Request) -> AbstractContextManager[object]:
+    """A span of the caller's trace; its name has no ids, so that there are few names."""
+    path = request.url.path
+    for name, value in request.path_params.items():
+        path = path.replace(f"/{value}", f"/{{{name}}}", 1)
+    run_id = request.path_params.get("run_id")
+    parent = request.headers.get("traceparent")
+    return span(f"http {request.method} {path}", {"run.id": run_id}, parent)
 
 
 async def _admit(request: Request, needed: Role) -> None:
@@ -106,9 +119,10 @@ def for_runner(handler: Callable[[Request, str], Awaitable[Response]]) -> Handle
 
     async def guarded(request: Request) -> Response:
         try:
-            token = desk_of(request).gate.admit_fenced(request)
-            reach("control.http.runner-asked")
-            response = await handler(request, token)
+            with _traced(request):
+                token = desk_of(request).gate.admit_fenced(request)
+                reach("control.http.runner-asked")
+                response = await handler(request, token)
         except Exception as error:  # noqa: BLE001 - the boundary: nothing else may answer
             response = problem_of(error)
         reach("control.http.runner-answering")

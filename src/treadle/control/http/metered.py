@@ -41,6 +41,7 @@ from treadle.control.records import (
 )
 from treadle.control.token_rules import TokenSpec
 from treadle.kit.clock import Clock
+from treadle.kit.tracing import span
 
 T = TypeVar("T")
 
@@ -57,7 +58,8 @@ class MeteredRepository:
     async def _timed(self, operation: str, call: Awaitable[T]) -> T:
         started = self._clock.monotonic()
         try:
-            return await call
+            with span(f"db {operation}"):
+                return await call
         except Fenced:
             self._metrics.fenced_writes.labels(operation).inc()
             raise

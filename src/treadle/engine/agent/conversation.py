@@ -18,6 +18,7 @@ from treadle.engine.agent.turn_report import TurnReport
 from treadle.engine.agent.turn_state import TurnState
 from treadle.engine.model.model_client import ModelEvent, ResponseCompleted, Retrying
 from treadle.engine.tools.tool import ToolCall, ToolContext
+from treadle.kit.tracing import span
 
 SLICE_EVENTS = 512
 """Events read between two looks at the watchers: about 100 KB of deltas on the wire."""
@@ -106,7 +107,8 @@ class Conversation:
         task = asyncio.current_task()
         self._task, self._reader = task, reader
         try:
-            await self._read(reader)
+            with span("model request", {"model": self._thread.settings.model}):
+                await self._read(reader)
         except asyncio.CancelledError:
             if not self._cutting or self._state.interrupted or task is None:
                 raise

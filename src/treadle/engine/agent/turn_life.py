@@ -21,6 +21,7 @@ from treadle.engine.agent.turn_state import TurnState
 from treadle.engine.model.model_client import ModelError
 from treadle.engine.store.thread_store import StoreError
 from treadle.kit.deadlines import finish
+from treadle.kit.tracing import span
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +106,11 @@ class TurnLife:
 
     async def run(self) -> None:
         """Run the turn to its terminal event."""
+        ids = {"thread.id": self._thread.thread_id, "turn.id": self._state.turn_id}
+        with span("turn", ids):
+            await self._run()
+
+    async def _run(self) -> None:
         self._task = asyncio.current_task()
         try:
             await self._begin()

@@ -11,6 +11,7 @@ import msgspec
 
 from treadle.engine.tools.tool import Tool, ToolCall, ToolContext, ToolOutput
 from treadle.engine.tools.truncate import cut_text
+from treadle.kit.tracing import span
 
 MAX_ANSWER_CHARS = 60_000
 """Above every tool's own budget; a last bound on what one call may put into the context."""
@@ -76,9 +77,9 @@ class Toolbox:
         if tool is None:
             tool = self._find(call)
         if tool is None:
-            name = f"{call.namespace}.{call.name}" if call.namespace else call.name
-            return ToolOutput(text=f"unsupported call: {name}", success=False)
-        return _bounded(await tool.run(call, context))
+            return ToolOutput(text=f"unsupported call: {tool_name(call)}", success=False)
+        with span(f"tool {tool_name(call)}", {"call.id": call.call_id}):
+            return _bounded(await tool.run(call, context))
 
     def _find(self, call: ToolCall) -> Tool | None:
         for source in self._sources:
@@ -92,3 +93,8 @@ def _bounded(output: ToolOutput) -> ToolOutput:
     if len(output.text) <= MAX_ANSWER_CHARS:
         return output
     return msgspec.structs.replace(output, text=cut_text(output.text, MAX_ANSWER_CHARS))
+
+
+def tool_name(call: ToolCall) -> str:
+    """A tool's name with its namespace, as it is told to people."""
+    return f"{call.namespace}.{call.name}" if call.namespace else call.name
