@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 from treadle.cli.exec_options import Misused
 
@@ -46,7 +46,12 @@ def images(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def check_source(prompt: str | None) -> None:
-    """Raise Misused when the prompt would have to be typed without anybody asking for that."""
+    """Raise Misused when the prompt has no source, or would have to be typed unasked."""
+    if prompt not in (None, "-"):
+        return
+    # Python has no standard input when it was started with a closed one.
+    if cast("TextIO | None", sys.stdin) is None:
+        raise Misused("standard input is closed; give a PROMPT")
     if prompt is None and sys.stdin.isatty():
         raise Misused("what to do? give a PROMPT, or - to type it on standard input")
 
