@@ -36,9 +36,9 @@ class Terminal:
         self._tmux("send-keys", "-t", "main", *names)
 
     def type(self, text: str) -> None:
-        """Type text and wait until it is there."""
+        """Type text and wait until the prompt has it."""
         self._tmux("send-keys", "-t", "main", "-l", text)
-        self.until(text[:60])
+        self.until(f"{MARK} {text[:60]}")
 
     def enter(self, text: str) -> None:
         """Type text and send it off.

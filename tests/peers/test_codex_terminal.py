@@ -113,7 +113,8 @@ def test_a_prompt_is_answered_while_it_streams_and_the_task_gets_a_title(seat: S
     assert "Late words." not in screen
     seat.bench.call(later.set)
 
-    seat.screen.until("• Late words.", "A small task", gone=(WORKING,))
+    screen = seat.screen.until("• Late words.", "A small task", gone=(WORKING,))
+    assert "not supported" not in screen
 
 
 def test_a_command_runs_once_it_is_approved_and_not_when_it_is_refused(seat: Seat) -> None:

@@ -268,7 +268,8 @@ class TurnMachine(RuleBasedStateMachine):
         self.lab.provider._steps.clear()
         self.open_gates()
         await self._rest()
-        while await self._ask("thread/queue/start", {"threadId": self.thread}) is not None:
+        while await self._is_busy():
+            await self._ask("thread/queue/start", {"threadId": self.thread})
             await self._rest()
         await self._check_read()
         turns = await self._turns()
@@ -279,6 +280,15 @@ class TurnMachine(RuleBasedStateMachine):
         self.lab.kill()
         self.client = await self.lab.connect(experimental=True)
         assert _plain(await self._turns()) == _plain(turns), "the log tells another story"
+
+    async def _is_busy(self) -> bool:
+        """Whether a message waits, or a turn runs that was not told of yet."""
+        asked = {"threadId": self.thread}
+        if (await self.client.request("thread/queue/list", asked))["data"]:
+            return True
+        thread = (await self.client.request("thread/read", asked))["thread"]
+        await self._look()
+        return thread["status"]["type"] == "active" or bool(self.open)
 
     async def _rest(self) -> None:
         """Interrupt what does not end, until nothing runs."""
