@@ -105,6 +105,7 @@ HANDLERS: Mapping[str, Handler] = {
     "config/mcpServer/reload": mcp.reload,
     "mcpServerStatus/list": mcp.list_status,
     "mcpServer/tool/call": mcp.call_tool,
+    "mcpServer/oauth/login": mcp.log_in,
     "mcpServer/resource/read": mcp.read_resource,
     "model/list": settings.list_models,
     "modelProvider/list": host_facts.list_providers,

@@ -13,6 +13,7 @@ from treadle.engine.services.config import ConfigService
 from treadle.engine.services.device_keys import DeviceKeys
 from treadle.engine.services.file_search import FileSearch
 from treadle.engine.services.mcp import Mcp
+from treadle.engine.services.mcp_login import McpLoginService
 from treadle.engine.services.requests import Requests
 from treadle.engine.services.skills import Skills
 from treadle.engine.services.special_turns import SpecialTurns
@@ -32,6 +33,7 @@ class Services:
     requests: Requests
     approvals: Approvals
     mcp: Mcp
+    mcp_logins: McpLoginService
     config: ConfigService
     accounts: Accounts
     skills: Skills

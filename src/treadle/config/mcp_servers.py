@@ -4,7 +4,8 @@ Names of variables become their values here, from the snapshot of the environmen
 few harmless ones, those it names, and nothing else. Pure.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,28 @@ class _Unresolved(Exception):
 
 
 def read_mcp_servers(
-    table: Mapping[str, Any], environment: Environment, cwd: Path
+    table: Mapping[str, Any],
+    environment: Environment,
+    cwd: Path,
+    login_home: Callable[[str], str] = lambda _url: "",
 ) -> list[ServerSettings]:
-    """The servers of a merged table, in the order of names; commands run in `cwd` by default."""
+    """The servers of a merged table, in the order of names; commands run in `cwd` by default.
+
+    `login_home` gives the home folder with a login at a URL, empty where there is none.
+    """
     servers = section(table, "mcp_servers")
-    return [_read(name, servers[name], environment, cwd) for name in sorted(servers)]
+    read = [_read(name, servers[name], environment, cwd) for name in sorted(servers)]
+    return [_with_login(settings, login_home) for settings in read]
+
+
+def _with_login(settings: ServerSettings, login_home: Callable[[str], str]) -> ServerSettings:
+    transport = settings.transport
+    if not isinstance(transport, HttpTransport):
+        return settings
+    if any(name.lower() == "authorization" for name, _ in transport.headers):
+        return settings  # what is configured wins
+    home = login_home(transport.url)
+    return replace(settings, transport=replace(transport, login_home=home)) if home else settings
 
 
 def _read(name: str, row: Mapping[str, Any], environment: Environment, cwd: Path) -> ServerSettings:

@@ -52,6 +52,22 @@ async def reload(context: Context, params: None) -> Empty:
     return Empty()
 
 
+async def log_in(context: Context, params: proto.OauthLoginParams) -> proto.OauthLoginResult:
+    """Begin a login at a server; its end is told to the asker."""
+
+    def told(login_id: str, error: str | None) -> None:
+        done = {"name": params.name, "success": error is None, "error": error}
+        about = {"loginId": login_id, "threadId": params.thread_id}
+        context.services.subscriptions.notify(
+            context.session, "mcpServer/oauthLogin/completed", done | about
+        )
+
+    url, login_id = await context.services.mcp_logins.start(
+        params.name, params.scopes, params.timeout_secs, told
+    )
+    return proto.OauthLoginResult(authorization_url=url, login_id=login_id)
+
+
 def _check_id(thread_id: str | None) -> None:
     problem = explain_bad_uuid(thread_id) if thread_id is not None else None
     if problem is not None:

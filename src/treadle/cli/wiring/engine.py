@@ -28,6 +28,7 @@ from treadle.engine.services.device_keys import DeviceKeys
 from treadle.engine.services.feed import Feed
 from treadle.engine.services.file_search import FileSearch
 from treadle.engine.services.mcp import Mcp
+from treadle.engine.services.mcp_login import McpLoginService
 from treadle.engine.services.planning import Planner
 from treadle.engine.services.requests import Deadline, Patience, Requests
 from treadle.engine.services.special_turns import SpecialTurns
@@ -67,6 +68,7 @@ class Engine:
         """Close threads, store and connections; idempotent."""
         await self.app.shutdown()
         await self.probing.close()
+        await self.services.mcp_logins.close()
         await self.mcp.pool.close()
         await self.planner.close()
 
@@ -117,6 +119,7 @@ def build_engine(
     requests = Requests(feed, clock, _patience(started, alone=unattended))
     turns = Turns(threads, feed, clock, TurnLauncher(threads, feed, clock, _journal, requests))
     life = make_thread_life(threads, turns)
+    for_clients = Mcp(threads, requests, mcp.for_client)
     services = Services(
         threads=threads,
         turns=turns,
@@ -124,7 +127,8 @@ def build_engine(
         life=life,
         requests=requests,
         approvals=Approvals(threads, requests),
-        mcp=Mcp(threads, requests, mcp.for_client),
+        mcp=for_clients,
+        mcp_logins=McpLoginService(for_clients, mcp.logins),
         config=StoreConfigService(config, warnings),
         accounts=StoredAccounts(config),
         skills=BookSkills(config, skills),

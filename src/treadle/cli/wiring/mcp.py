@@ -8,6 +8,7 @@ from treadle.config.mcp_servers import read_mcp_servers
 from treadle.config.settings import Config
 from treadle.config.store import ConfigStore
 from treadle.engine.services.planning import PlanRejected
+from treadle.engine.tools.mcp_logins import McpLogins
 from treadle.engine.tools.mcp_pool import Pool
 from treadle.engine.tools.mcp_servers import ThreadServers
 from treadle.engine.tools.mcp_settings import ServerSettings
@@ -19,6 +20,7 @@ class McpWiring:
     def __init__(self, config: ConfigStore) -> None:
         self._config = config
         self.pool = Pool()
+        self.logins = McpLogins(config.home)
 
     def for_thread(self, config: Config, read_again: Callable[[], Config]) -> ThreadServers:
         """The servers of a thread that runs with `config`; a reload asks `read_again`."""
@@ -46,4 +48,7 @@ class McpWiring:
     def _read(self, config: Config) -> list[ServerSettings]:
         environment = self._config.environment
         cwd = config.cwd or Path(environment.working_folder)
-        return read_mcp_servers(config.table, environment, cwd)
+        home = str(self.logins.path.parent)
+        return read_mcp_servers(
+            config.table, environment, cwd, lambda url: home if self.logins.has(url) else ""
+        )

@@ -18,6 +18,7 @@ from treadle.engine.tools.mcp_elicit import DECLINED, FORBIDDEN, put, question_f
 from treadle.engine.tools.mcp_link import Json, McpError, all_pages
 from treadle.engine.tools.mcp_resources import link_to
 from treadle.engine.tools.mcp_servers import Server, ThreadServers, connect, describe
+from treadle.engine.tools.mcp_settings import ServerSettings
 
 OpenServers = Callable[[], ThreadServers]
 """Servers as configured for no thread in particular; raises PlanRejected."""
@@ -134,6 +135,13 @@ class Mcp:
         finally:
             if temporary:
                 await servers.close()
+
+    def settings_of(self, name: str) -> ServerSettings | None:
+        """A server as it is configured now, for no thread; raises PlanRejected."""
+        servers = self._open_servers()
+        servers.open("", lambda _method, _params: None, start=False)
+        found = servers.find(name)
+        return found.settings if found is not None else None
 
     def reload(self) -> None:
         """Loaded threads look at the configuration again before their next turn."""

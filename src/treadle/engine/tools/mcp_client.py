@@ -6,6 +6,7 @@ transport, shakes hands, and turns the package's types and errors into the port'
 
 import contextlib
 from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -25,6 +26,7 @@ from treadle.engine.tools.mcp_link import (
     OnProgress,
     all_pages,
 )
+from treadle.engine.tools.mcp_logins import McpLogins
 from treadle.engine.tools.mcp_settings import HttpTransport, StdioTransport, Transport
 from treadle.engine.tools.mcp_stdio import stdio_streams
 from treadle.kit.version import VERSION
@@ -161,11 +163,12 @@ async def _http_streams(transport: HttpTransport, refusals: list[str]) -> AsyncG
         if response.status_code in (401, 403):
             refusals.append(
                 f"the server answered {response.status_code}: it wants other credentials "
-                "(see `bearer_token_env_var` and `http_headers`)"
+                "(see `bearer_token_env_var` and `http_headers`, or log in)"
             )
 
     # `trust_env` off: proxies and credentials of the process are not this library's to read.
     client = httpx2.AsyncClient(
+        auth=_login(transport),
         headers=dict(transport.headers),
         timeout=httpx2.Timeout(30.0, read=300.0),
         trust_env=False,
@@ -173,6 +176,14 @@ async def _http_streams(transport: HttpTransport, refusals: list[str]) -> AsyncG
     )
     async with client, streamable_http_client(transport.url, http_client=client) as streams:
         yield streams
+
+
+def _login(transport: HttpTransport) -> httpx2.Auth | None:
+    if not transport.login_home:
+        return None
+    from treadle.engine.tools.mcp_oauth import stored_login
+
+    return stored_login(transport.url, McpLogins(Path(transport.login_home)))
 
 
 def _page(cursor: str | None) -> types.PaginatedRequestParams | None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from treadle.engine.tools import mcp_names
 from treadle.engine.tools.mcp_link import Catalog, Json, McpError, McpTimeout, OnProgress
 from treadle.engine.tools.mcp_pool import Caller, Hold, Pool
-from treadle.engine.tools.mcp_settings import ServerSettings
+from treadle.engine.tools.mcp_settings import HttpTransport, ServerSettings
 from treadle.kit.tasks import TaskScope
 
 State = Literal["notStarted", "starting", "connected", "failed", "disabled"]
@@ -290,5 +290,14 @@ def describe(server: Server, *, resources: list[Json], templates: list[Json]) ->
         "toolsError": server.error,
         "resources": resources,
         "resourceTemplates": templates,
-        "authStatus": "bearerToken" if server.settings.bearer else "unsupported",
+        "authStatus": _auth_status(server.settings),
     }
+
+
+def _auth_status(settings: ServerSettings) -> str:
+    if settings.bearer:
+        return "bearerToken"
+    transport = settings.transport
+    return (
+        "oAuth" if isinstance(transport, HttpTransport) and transport.login_home else "unsupported"
+    )

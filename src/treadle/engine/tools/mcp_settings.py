@@ -30,6 +30,8 @@ class HttpTransport:
 
     url: str
     headers: tuple[tuple[str, str], ...] = field(repr=False, default=())
+    login_home: str = ""
+    """The home folder whose login goes along (see `mcp_logins`); empty without one."""
 
 
 Transport = StdioTransport | HttpTransport

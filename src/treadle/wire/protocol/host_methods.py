@@ -61,6 +61,9 @@ HOST_METHODS = (
     # No lane: a tool may run for minutes, and what it answers depends on no other request.
     MethodSpec(name="mcpServer/tool/call", params=mcp.ToolCallParams, result=mcp.ToolCallResult),
     MethodSpec(
+        name="mcpServer/oauth/login", params=mcp.OauthLoginParams, result=mcp.OauthLoginResult
+    ),
+    MethodSpec(
         name="mcpServer/resource/read",
         params=mcp.ResourceReadParams,
         result=mcp.ResourceReadResult,

@@ -56,3 +56,19 @@ class ResourceReadResult(Shape, kw_only=True):
     """The parts of a resource: texts, or bytes in base64."""
 
     contents: list[dict[str, Any]]
+
+
+class OauthLoginParams(Shape, kw_only=True):
+    """Parameters of `mcpServer/oauth/login`."""
+
+    name: str
+    scopes: list[str] | None = None
+    timeout_secs: int | None = None
+    thread_id: str | None = None
+
+
+class OauthLoginResult(Shape, kw_only=True):
+    """Where the user is to log in; how it went is told later, under the same id."""
+
+    authorization_url: str
+    login_id: str | None = None

@@ -12,7 +12,7 @@ NOT_OFFERED = """
     externalAgentConfig/import externalAgentConfig/import/readHistories
     externalAgentConfig/import/recordHistory feedback/save feedback/upload
     getConversationSummary hooks/list
-    marketplace/add marketplace/remove marketplace/upgrade mcpServer/oauth/login
+    marketplace/add marketplace/remove marketplace/upgrade
     modelProvider/config/write
     plugin/install plugin/installed plugin/list plugin/read
     plugin/reconcile plugin/share/checkout plugin/share/delete plugin/share/list
