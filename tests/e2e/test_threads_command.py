@@ -103,3 +103,27 @@ def test_only_what_is_there_can_be_looked_after(tmp_path: Path) -> None:
     assert (code, "no rollout found" in told) == (1, True)
     code, told = threads(tmp_path / "nowhere", "fsck")
     assert (code, "name one with --home" in told) == (1, True)
+
+
+def test_the_benchmark_of_stored_threads_measures_a_server() -> None:
+    arguments = ["bench", "threads", "--rounds", "1", "--files", "6", "--items", "4", "--json"]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "treadle.cli.main",
+            *arguments,
+            "--only",
+            "list",
+            "--only",
+            "resume",
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        env={"PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin"},
+    )
+    figures = json.loads(done.stdout)["treadle"]
+    assert figures["threads seen in them"] == 6
+    assert figures["resume 4 items, later, ms"] > 0

@@ -8,6 +8,7 @@ import sys
 
 BENCHES = {
     "control": ("treadle.cli.bench_control.main", "the manager: appends, claims, latencies, start"),
+    "threads": ("treadle.cli.bench_threads.main", "stored threads: lists, resumes, memory"),
     "turns": ("treadle.cli.bench_turns.main", "an app-server: start, turns, a fleet, memory"),
 }
 

@@ -6,7 +6,8 @@ What it costs is read from the kernel's books about the process, not from what i
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ class Server:
     def __init__(self, child: ChildProcess, client: Client) -> None:
         self._pid = child.pid
         self.client = client
+        self.greeted_after_seconds = 0.0
+        """From the start of the process to the answer to its greeting."""
         self._ends: dict[str, asyncio.Future[None]] = {}
         self._tasks = TaskScope("bench")
         self._tasks.start(self._listen(), "listen")
@@ -113,17 +116,25 @@ class Server:
 
 @contextlib.asynccontextmanager
 async def running(
-    command: Sequence[str], folder: Path, url: str, path: str
+    command: Sequence[str],
+    folder: Path,
+    url: str,
+    path: str,
+    prepare: Callable[[Path], object] | None = None,
 ) -> AsyncGenerator[Server]:
     """`command` as a server that has greeted its client, on a new home in `folder`.
 
-    `url` is the model provider's, `path` where programs are looked up.
+    `url` is the model provider's, `path` where programs are looked up; `prepare` fills the home
+    before the start.
     """
     home, work = folder / "home", folder / "work"
     for each in (home, work):
         each.mkdir(parents=True)
     (home / "config.toml").write_text(_CONFIG.format(url=url))
+    if prepare is not None:
+        prepare(home)
     env = {"PATH": path, "HOME": str(folder), "TREADLE_HOME": str(home), "CODEX_HOME": str(home)}
+    began = time.perf_counter()
     child = await spawn(command, cwd=work, env=env, stdin=True)
     scope = TaskScope("bench server")
     scope.start(_drain(child), "stderr")
@@ -132,6 +143,7 @@ async def running(
             seen = Capabilities(experimental_api=True, opt_out_notification_methods=UNSEEN)
             await client.initialize("bench", "1", seen)
             server = Server(child, client)
+            server.greeted_after_seconds = time.perf_counter() - began
             try:
                 yield server
             finally:
