@@ -361,3 +361,36 @@ async def test_an_agents_open_question_is_asked_again_after_a_restart(tmp_path: 
         done = await again.until("turn/completed", lambda p: p["threadId"] == agent_id)
         assert done["turn"]["status"] == "completed"
         assert (lab.work / "here").exists()
+
+
+async def test_agents_of_agents_are_commanded_from_above_and_end_with_their_parent(tmp_path: Path):
+    async with AppLab(tmp_path, "memory") as lab:
+        with (lab.home / "config.toml").open("a") as file:
+            file.write("[agents]\nmax_depth = 2\n")
+        client = await lab.connect()
+        thread_id = await lab.start_thread(client)
+        lab.provider.script_agents(calls(spawn("deep", "dig")))
+        lab.provider.script(calls(spawn("s1")))
+        await client.request("turn/start", turn(thread_id))
+        ended = {(await client.until("turn/completed"))["threadId"] for _ in range(3)}
+        child, grandchild = output(lab, "s1")["agent_id"], output(lab, "deep")["agent_id"]
+        assert ended == {thread_id, child, grandchild}
+        read = (await client.request("thread/read", {"threadId": grandchild}))["thread"]
+        assert read["source"]["subAgent"]["thread_spawn"]["depth"] == 2
+        assert read["parentThreadId"] == child
+        [asked] = [r for r in lab.provider.requests if r.headers["thread-id"] == grandchild]
+        assert "spawn_agent" not in {tool.get("name") for tool in asked.body["tools"]}
+        await run(
+            lab,
+            client,
+            thread_id,
+            function_call("wait_agent", {"targets": [grandchild]}, "w"),
+            function_call("close_agent", {"target": child}, "c"),
+            function_call("wait_agent", {"targets": [grandchild]}, "v"),
+        )
+        assert output(lab, "w")["status"] == {grandchild: {"completed": "Done"}}
+        assert output(lab, "v")["status"] == {grandchild: "not_found"}
+        loaded = (await client.request("thread/loaded/list", {}))["data"]
+        assert loaded == [thread_id]
+        listed = await client.request("thread/list", {"ancestorThreadId": thread_id})
+        assert {each["id"] for each in listed["data"]} == {child, grandchild}

@@ -35,6 +35,9 @@ from treadle.engine.services.threads import Client, Threads
 logger = logging.getLogger(__name__)
 
 
+_HEARD = frozenset((StatusChanged, TurnBegan, TurnFinished))
+
+
 @dataclass(slots=True)
 class _Clock:
     """The running time of one thread that has a limit."""
@@ -208,6 +211,8 @@ class Budgets:
     def hear(self, event: ThreadEvent, seq: int | None) -> None:
         """Turns start and stop the clocks of who pays for them."""
         kind = type(event)
+        if kind not in _HEARD:
+            return  # a delta, mostly
         if isinstance(event, StatusChanged) and isinstance(event.status, NotLoaded):
             for known in (self._in_flight, self._last_call, self._refused):
                 known.pop(event.thread_id, None)
