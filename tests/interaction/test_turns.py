@@ -542,3 +542,30 @@ async def test_a_failure_after_a_tool_call_leaves_a_history_that_still_works(tmp
         made = [item["call_id"] for item in items if item["type"] == "function_call"]
         answered = [item["call_id"] for item in items if item["type"] == "function_call_output"]
         assert made == answered == ["call-1"]
+
+
+async def test_a_running_turns_settings_change_with_its_next_request(tmp_path: Path):
+    async with AppLab(tmp_path, "memory") as lab:
+        client = await lab.connect(experimental=True)
+        plain = await lab.start_thread(client)
+        update = {"threadId": plain, "turnId": "x", "effort": "high"}
+        with pytest.raises(RpcError, match="require the step_model_switching feature"):
+            await client.request("turn/settings/update", update)
+        thread_id = await lab.start_thread(
+            client, config={"features": {"step_model_switching": True}}
+        )
+        gate = asyncio.Event()
+        working = [created(), gate, function_call("update_plan", {"plan": []}), completed()]
+        lab.provider.script(Step(working), reply())
+        begun = await client.call("turn/start", turn(thread_id))
+        await lab.provider.wait_requests(1)
+        update = {"threadId": thread_id, "turnId": begun.turn.id, "effort": "high"}
+        answer = await client.request("turn/settings/update", update)
+        assert answer == {"status": "applied"}
+        gate.set()
+        assert (await finished(client))["status"] == "completed"
+        efforts = [(r.body.get("reasoning") or {}).get("effort") for r in lab.provider.requests]
+        assert efforts[-1] == "high"
+        assert efforts[0] != "high"
+        answer = await client.request("turn/settings/update", update)
+        assert answer == {"status": "targetUnavailable"}

@@ -89,6 +89,7 @@ HANDLERS: Mapping[str, Handler] = {
     "turn/start": turn.start,
     "turn/steer": turn.steer,
     "turn/interrupt": turn.interrupt,
+    "turn/settings/update": turn.update_settings,
     "collaborationMode/list": turn.list_modes,
     "approval/list": approval.list_approvals,
     "approval/answer": approval.answer,

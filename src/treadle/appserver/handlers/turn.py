@@ -53,6 +53,21 @@ def sticky_changes(params: Any) -> dict[str, Any]:
     }
 
 
+_OF_A_TURN = ("model", "effort", "summary", "service_tier", "approvals_reviewer")
+
+
+async def update_settings(
+    context: Context, params: proto.TurnSettingsParams
+) -> proto.TurnSettingsResult:
+    """Change what the running turn asks its model with from its next request on."""
+    _check_id(params.thread_id)
+    given = {name: getattr(params, name) for name in _OF_A_TURN}
+    changes = {name: value for name, value in given.items() if value is not None}
+    turns = context.services.turns
+    applied = await turns.update_running(params.thread_id, params.turn_id, changes)
+    return proto.TurnSettingsResult(status="applied" if applied else "targetUnavailable")
+
+
 async def list_modes(context: Context, params: Empty) -> proto.CollaborationModes:
     """The collaboration modes; planning thinks a little longer (0.169.0)."""
     del context, params

@@ -137,6 +137,7 @@ class ConfigPlanner:
             traits=self._traits(settings, config),
             unload_delay_seconds=float(config.store.unload_delay_seconds),
             config=dict(overrides.config),
+            switches_steps=config.feature("step_model_switching"),
             agents=_agent_limits(config),
             budget=config.budget,
         )

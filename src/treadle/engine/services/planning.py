@@ -83,6 +83,8 @@ class ThreadPlan:
     unload_delay_seconds: float = 0.0
     config: dict[str, Any] = field(default_factory=dict[str, Any])
     """The configuration that the client gave along, for threads spawned from this one."""
+    switches_steps: bool = False
+    """Whether a running turn's settings may be changed."""
     agents: AgentLimits | None = None
     """None where the agent tools are not offered."""
     budget: Budget = NO_LIMITS

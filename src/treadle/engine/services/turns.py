@@ -129,6 +129,24 @@ class Turns:
             thread.log.append([SettingsApplied(at=self._clock.now(), settings=settings)])
             await thread.log.flush()
 
+    async def update_running(self, thread_id: str, turn_id: str, changes: dict[str, Any]) -> bool:
+        """Change settings that the running turn's next request follows; whether it is that turn.
+
+        They stick to the thread, as those of a turn's start do.
+
+        Raises:
+            ThreadNotLoaded: the thread is not in memory.
+            Refused: the configuration does not allow it.
+        """
+        thread = self.loaded(thread_id)
+        if not self._threads.plan_of(thread_id).switches_steps:
+            raise Refused("turn settings updates require the step_model_switching feature")
+        running = thread.running
+        if running is None or running.state.over or running.state.turn_id != turn_id:
+            return False
+        await self.update_settings(thread_id, changes)
+        return True
+
     async def settled(self, thread_id: str) -> LoadedThread:
         """The loaded thread, once a turn that has ended already is stored and told as well."""
         thread = self.loaded(thread_id)

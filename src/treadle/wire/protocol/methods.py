@@ -347,6 +347,13 @@ _OFFERED = (
         experimental=True,
     ),
     MethodSpec(
+        name="turn/settings/update",
+        params=turns.TurnSettingsParams,
+        result=turns.TurnSettingsResult,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
         name="collaborationMode/list",
         params=threads.Empty,
         result=turns.CollaborationModes,

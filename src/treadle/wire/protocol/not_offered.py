@@ -39,7 +39,7 @@ NOT_OFFERED_EXPERIMENTAL = """
     thread/prediction/request thread/prepareApprovedPlan thread/readState/update
     thread/realtime/appendAudio thread/realtime/appendSpeech thread/realtime/appendText
     thread/realtime/listVoices thread/realtime/start thread/realtime/stop thread/sample
-    thread/sample/cancel thread/timeline/list turn/settings/update userVerification/cancel
+    thread/sample/cancel thread/timeline/list userVerification/cancel
     userVerification/delete userVerification/enroll userVerification/status
     userVerification/verify
 """

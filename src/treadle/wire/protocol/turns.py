@@ -51,6 +51,25 @@ class CollaborationModes(Shape, kw_only=True):
     data: list[CollaborationMode]
 
 
+class TurnSettingsParams(Shape, kw_only=True, forbid_unknown_fields=True):
+    """Parameters of `turn/settings/update`."""
+
+    thread_id: str
+    turn_id: str
+    model: str | None = None
+    effort: str | None = None
+    summary: str | None = None
+    service_tier: str | None = None
+    approvals_reviewer: str | None = None
+    environments: list[Any] | None = None
+
+
+class TurnSettingsResult(Shape, kw_only=True):
+    """Whether the turn was there to take them: its next request follows them."""
+
+    status: Literal["applied", "targetUnavailable"]
+
+
 class TurnStartResult(Shape, kw_only=True):
     """The turn that now runs."""
 
