@@ -25,10 +25,10 @@ async def answer(work: Work, request_id: str, decision: str, content: Any = None
     return await work.fleet.client.post_command(work.run_id, "answer", payload)
 
 
-async def start(fleet: Fleet, mode: str, **policy: Any) -> tuple[Work, asyncio.Task[Any], str]:
+async def start(fleet: Fleet, mode: str, **more: Any) -> tuple[Work, asyncio.Task[Any], str]:
     """A run whose agent asks; the id of its question."""
-    work = await fleet.create("may I", policy={**ATTENDED, **policy})
-    running = asyncio.create_task(work.go(mode))
+    work = await fleet.create("may I", policy=ATTENDED)
+    running = asyncio.create_task(work.go(mode, **more))
     event = await work.until(opened)
     return work, running, str(event.payload["requestId"])
 
@@ -56,7 +56,7 @@ async def test_an_open_question_shows_in_the_run_and_an_answer_settles_it(fleet:
 
 
 async def test_a_second_answer_is_rejected_and_a_repeated_one_has_one_effect(fleet: Fleet) -> None:
-    work, running, request_id = await start(fleet, "approval-request")
+    work, running, request_id = await start(fleet, "approval-request", one_shot=False)
     payload = {"requestId": request_id, "decision": "decline"}
     posts = (
         fleet.client.post_command(work.run_id, "answer", payload, idempotency_key="once")
@@ -65,6 +65,7 @@ async def test_a_second_answer_is_rejected_and_a_repeated_one_has_one_effect(fle
     same = await asyncio.gather(*posts)
     assert len({each.id for each in same}) == 1
     late = await answer(work, request_id, "accept")
+    await fleet.client.post_command(work.run_id, "close")
     assert (await running).terminal_status == "completed"
     assert (await work.result()).reply == "decision: decline"
     assert (await work.command(same[0].id)).state == "completed"

@@ -243,3 +243,30 @@ def test_any_log_folds_alike_twice_and_is_terminal_at_most_once(
     again, changes = refold("run", SessionRef(thread_id="t0"), log.events)
     assert again == log.fold
     assert changes == log.changes
+
+
+def test_a_question_is_open_until_it_is_settled_or_nobody_waits_for_its_answer() -> None:
+    ends: list[dict[str, Any]] = [
+        {"phase": "server-request-settled", "requestId": "1-1"},
+        {"phase": "command-terminal", "commandId": "c1", "state": "completed"},
+        {"phase": "run-lease-expired"},
+        {"phase": "run-released"},
+        {"phase": "run-terminal", "terminalStatus": "completed"},
+    ]
+    for end in ends:
+        log = claimed_log()
+        log.phase("server-request-opened", "c1", requestId="1-1", decisions=["accept"])
+        assert (list(log.fold.requests), log.status) == (["1-1"], "needs-input")
+        log.turn("i1", "interrupt", target="c1")
+        assert log.status == "interrupting"
+        log.add("backend_status", end)
+        assert log.fold.requests == {}, end
+
+
+def test_an_answer_that_is_open_at_the_end_of_its_run_is_rejected() -> None:
+    log = claimed_log()
+    log.turn("a1", "answer")
+    log.phase("run-terminal", terminalStatus="completed")
+    change = log.changes["a1"]
+    assert change.state == "rejected"
+    assert (change.failure_message or "").startswith("request-not-open: ")

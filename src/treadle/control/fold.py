@@ -356,6 +356,8 @@ def _end_with_run(
     """How a command that is open at the end of its run closes."""
     if command.type in {CommandType.CANCEL, CommandType.CLOSE}:
         return CommandState.COMPLETED, (None, None)
+    if command.type == CommandType.ANSWER:
+        return CommandState.REJECTED, (None, requests.NOT_OPEN)
     failed = status in {TerminalStatus.FAILED, TerminalStatus.BLOCKED}
     if failed and command.state == CommandState.DELIVERED:
         return CommandState.FAILED, (kind, message)
