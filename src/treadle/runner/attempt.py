@@ -1,8 +1,8 @@
 """One attempt at a run: everything between a granted claim and its end.
 
-Owns the lease, the reporter, the feed of commands, the agent's home and the backend session, and
-decides which command is next. Turns run one at a time, in order; an interrupt, a steer or a cancel
-reaches the running turn at once. Knows neither registration nor claiming.
+Owns the lease, the reporter, the feed of commands and the agent, and decides which command is next.
+Turns run one at a time, in order; an interrupt, a steer, an answer or a cancel reaches the running
+turn at once. Knows neither registration nor claiming.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from treadle.kit.redact import Redactor
 from treadle.kit.tasks import TaskScope
 from treadle.kit.tracing import span
 from treadle.runner import recovery
+from treadle.runner.agent import Agent
 from treadle.runner.claim import Lease
 from treadle.runner.drive import NOT_ACTIVE, Limits, Outcome, TurnDriver, interruption
 from treadle.runner.feed import OPEN_STATES, Feed
@@ -31,7 +32,7 @@ from treadle.runner.options import RunnerId, RunnerOptions, RunnerResult
 from treadle.runner.questions import NOT_OPEN, Questions
 from treadle.runner.report import Lost, Reporter
 from treadle.runner.requests import policy_of
-from treadle.runner.session import Session, SessionFailed, open_session
+from treadle.runner.session import Session, SessionFailed
 from treadle.runner.setup import Setup
 from treadle.runner.shape import error
 from treadle.runner.spool import Spool, StaleEpoch
@@ -73,11 +74,8 @@ class Attempt:
         self._active: Command | None = None
         self._half_done: Command | None = None
         self._driver: TurnDriver | None = None
-        self._opening: asyncio.Task[Session | SessionFailed] | None = None
         self._early: list[Command] = []
         self._cut_short_by: list[Command] = []
-        self._session: Session | None = None
-        self._thread_id = claim.run.session_ref.thread_id
         self._last_status: str | None = None
         self._last_kind: str | None = None
         self._is_over = False
@@ -115,6 +113,8 @@ class Attempt:
                 self._clock,
                 self._close_with,
             )
+            thread_id = self._claim.run.session_ref.thread_id
+            self._agent = Agent(self._setup, self._reporter, self._clock, self._tasks, thread_id)
             try:
                 return await self._work(home, folder)
             except Lost:
@@ -134,7 +134,7 @@ class Attempt:
         if recovered.run_ended is not None:
             self._last_status, self._is_over = recovered.run_ended, True
             return self._result("run-ended")
-        self._thread_id = recovered.thread_id or self._thread_id
+        self._agent.thread_id = recovered.thread_id or self._agent.thread_id
         for command in self._claim.commands:
             if command.id not in recovered.closed:
                 self._route(command)
@@ -185,8 +185,7 @@ class Attempt:
     async def _watch_lease(self) -> None:
         await self._lease.lost.wait()
         self._news.set()
-        if self._opening is not None:
-            self._opening.cancel()
+        self._agent.cut_short()
         if self._driver is not None:
             self._driver.lease_lost()
 
@@ -212,7 +211,7 @@ class Attempt:
         finally:
             self._after_turn()
         if not outcome.sound:
-            await self._drop_session()
+            await self._agent.drop()
         reach("runner.turn.ended")
         self._close_turn(command, outcome)
 
@@ -268,7 +267,7 @@ class Attempt:
         self._close_half_done(session.waiting_turn if session is not None else "")
         if session is None:
             cancelled = interruption(self._cut_short_by, "Interrupted before the turn started.")
-            return Outcome("cancelled", cancelled, None, sound=self._session is not None)
+            return Outcome("cancelled", cancelled, None, sound=self._agent.session is not None)
         # The acknowledgement is durable, and so the claim still ours, before the agent acts.
         await self._reporter.flush()
         reach("runner.turn.starting")
@@ -290,58 +289,19 @@ class Attempt:
 
     async def _open(self, command: Command, home: AgentHome) -> Session | None:
         """A session with the run's thread; None when it was interrupted before it was ready."""
-        self._opening = self._tasks.start(self._make_session(command, home), "open")
-        await asyncio.wait({self._opening})
-        opening, self._opening = self._opening, None
-        if opening.cancelled():
-            if self._lease.lost.is_set():
-                raise Lost(self._lease.lost_reason)
-            self._cut_short_by = [each for each in self._early if each.type != "turn"]
-            self._early = [each for each in self._early if each.type == "turn"]
-            for each in self._cut_short_by:
-                self._close_command(each, "completed")
-            return None
-        made = opening.result()
-        if isinstance(made, SessionFailed):
-            raise made
-        return made
-
-    async def _make_session(self, command: Command, home: AgentHome) -> Session | SessionFailed:
-        try:
-            return await self._ready_session(command, home)
-        except SessionFailed as failed:
-            return failed  # an expected end of this task, not one to be logged
-
-    async def _ready_session(self, command: Command, home: AgentHome) -> Session:
-        model = command.payload.get("model")
-        model = model if isinstance(model, str) else None
-        if self._session is not None and not self._session.backend.ended:
-            return self._session
-        await self._drop_session()
-        plan = self._setup.plan(home)
-        for phase, facts in self._setup.announcements(home):
-            self._reporter.status(phase, command_id=command.id, **facts)
-        session = await open_session(plan, self._clock)
-        try:
-            if self._thread_id is None:
-                self._thread_id = await session.start_thread(model)
-                phase = "thread/start:completed"
-            else:
-                await session.resume_thread(self._thread_id, model)
-                if session.waiting_turn and not self._is_taken_over(command):
-                    await session.end_waiting_turn()
-                phase = "thread/resume:completed"
-        except BaseException:
-            await session.close()
-            raise
-        self._reporter.status(phase, command_id=command.id, threadId=self._thread_id)
-        self._session = session
-        return session
-
-    async def _drop_session(self) -> None:
-        session, self._session = self._session, None
+        asked = command.payload.get("model")
+        model = asked if isinstance(asked, str) else None
+        goes_on = self._is_taken_over(command)
+        session = await self._agent.open(home, command.id, model, goes_on=goes_on)
         if session is not None:
-            await session.close()
+            return session
+        if self._lease.lost.is_set():
+            raise Lost(self._lease.lost_reason)
+        self._cut_short_by = [each for each in self._early if each.type != "turn"]
+        self._early = [each for each in self._early if each.type == "turn"]
+        for each in self._cut_short_by:
+            self._close_command(each, "completed")
+        return None
 
     def _close_turn(self, command: Command, outcome: Outcome) -> None:
         failure = outcome.failure
@@ -351,7 +311,7 @@ class Attempt:
             self._last_status = "blocked"
         superseded = failure is not None and failure.kind is FailureKind.SUPERSEDED
         state = "superseded" if superseded else outcome.status
-        facts: dict[str, Any] = {"state": state, "threadId": self._thread_id}
+        facts: dict[str, Any] = {"state": state, "threadId": self._agent.thread_id}
         if failure is not None:
             facts |= {"failureKind": failure.kind.value, "failureMessage": failure.message}
         if outcome.usage is not None:
@@ -434,8 +394,7 @@ class Attempt:
             self._driver.control(command)
             return
         self._early.append(command)
-        if self._opening is not None:
-            self._opening.cancel()
+        self._agent.cut_short()
 
     def _acknowledge(self, command: Command) -> None:
         self._reporter.status("command-acknowledged", command_id=command.id)
@@ -450,7 +409,7 @@ class Attempt:
     # Ends
 
     async def _end_run(self, terminal_status: str, kind: str | None) -> RunnerResult:
-        await self._drop_session()
+        await self._agent.drop()
         self._last_status, self._last_kind = terminal_status, kind
         facts: dict[str, Any] = {"terminalStatus": terminal_status}
         if kind is not None:
@@ -462,7 +421,7 @@ class Attempt:
         return self._result(None)
 
     async def _give_back(self, reason: str) -> RunnerResult:
-        await self._drop_session()
+        await self._agent.drop()
         await self._reporter.flush()
         reach("runner.run.releasing")
         await self._release(reason)
@@ -475,10 +434,7 @@ class Attempt:
         self._is_over = True
 
     async def _close(self) -> None:
-        if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.wait({self._opening})
-        await self._drop_session()
+        await self._agent.close()
         if not self._is_over and not self._lease.lost.is_set():
             with contextlib.suppress(TimeoutError, Lost):
                 async with asyncio.timeout(RELEASE_SECONDS):
