@@ -9,6 +9,7 @@ import pytest
 
 from fleet.harness import Fleet
 from support.browser import CHROMIUM, Page, browser
+from support.control_lab import API_TOKEN, control_lab
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
 ATTENDED = {"approval": "on-request"}
@@ -127,3 +128,24 @@ async def test_runners_are_shown_and_drained(fleet: Fleet, page: Page) -> None:
     assert [r.draining for r in (await fleet.client.list_runners()).items] == [True, False]
     running.cancel()
     await asyncio.wait({running})
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+async def test_the_door_asks_for_the_token_and_keeps_it_in_the_tab(tmp_path: Path) -> None:
+    async with control_lab(tmp_path / "manager", locked=True) as lab, browser(tmp_path) as page:
+        run_id, _ = await lab.run_with_turn()
+        await page.open(f"{lab.manager.address}/console/")
+        await page.until("!document.querySelector('#door').hidden")
+        assert await page.run("document.querySelector('#desk').hidden")
+        await page.type("#token", "wrong")
+        await page.click("#door button")
+        await page.until(seen("#notice", "does not take this token"))
+        await page.type("#token", API_TOKEN)
+        await page.click("#door button")
+        await page.until(seen("#runs", run_id))
+        assert await page.run("localStorage.length") == 0
+        assert API_TOKEN not in await page.run("document.documentElement.outerHTML + location.href")
+        await page.click("#forget")
+        await page.until("!document.querySelector('#door').hidden")
+        assert await page.run("sessionStorage.length") == 0
+        assert all("401" in error for error in page.errors)

@@ -43,6 +43,22 @@ async def test_claims_leases_and_the_queue_are_counted(tmp_path: Path) -> None:
     assert after["treadle_database_up"] == 1
 
 
+async def test_runs_that_wait_for_a_person_are_counted(tmp_path: Path) -> None:
+    async with control_lab(tmp_path) as lab:
+        run_id, command_id = await lab.run_with_turn()
+        claim = await lab.claim(run_id)
+        status: dict[str, Any] = {"phase": "command-acknowledged"}
+        question = {"phase": "server-request-opened", "requestId": "1-1", "decisions": ["accept"]}
+        events = [{**event("backend_status", **each), "commandId": command_id}
+                  for each in (status, question)]  # fmt: skip
+        assert (await lab.append(claim, 1, *events)).status_code == 200
+        assert (await scrape(lab))["treadle_needs_input_runs"] == 1
+        settled = event("backend_status", phase="server-request-settled", requestId="1-1")
+        assert (await lab.append(claim, 3, settled)).status_code == 200
+        after = await scrape(lab)
+    assert (after["treadle_needs_input_runs"], after["treadle_live_leases"]) == (0, 1)
+
+
 async def test_appends_retries_and_failures_are_counted_once(tmp_path: Path) -> None:
     async with control_lab(tmp_path) as lab:
         run_id, command_id = await lab.run_with_turn()

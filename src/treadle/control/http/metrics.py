@@ -98,6 +98,11 @@ class Metrics:
         self.waiting_runs = Gauge(
             "treadle_waiting_runs", "Runs with commands that wait for a runner.", registry=registry
         )
+        self.needs_input_runs = Gauge(
+            "treadle_needs_input_runs",
+            "Runs whose agent waits for an answer.",
+            registry=registry,
+        )
         self.queue_age = Gauge(
             "treadle_queue_age_seconds",
             "Longest time since a waiting run last changed.",

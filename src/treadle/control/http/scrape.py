@@ -62,6 +62,8 @@ async def _read_gauges(desk: Desk) -> None:
     for status in HELD_STATUSES:
         runs = await repository.list_runs(RunQuery(limit=MAX_RUNS, status=status))
         held += sum(run.lease_remaining_ms is not None for run in runs)
+        if status == "needs-input":
+            metrics.needs_input_runs.set(len(runs))
     metrics.live_leases.set(held)
     pending = await repository.list_runs(RunQuery(limit=MAX_RUNS, status="pending"))
     waiting = [parse_iso(run.updated_at) for run in pending if run.cmd_last > 0]
