@@ -150,6 +150,12 @@ async def test_a_question_outlives_the_idle_deadline_and_ends_by_its_own(fleet: 
     assert (told["decision"], told["by"]) == ("decline", "deadline")
 
 
+async def test_what_is_asked_before_any_turn_is_declined_at_once(fleet: Fleet) -> None:
+    work = await fleet.create("hello", policy=ATTENDED)
+    async with asyncio.timeout(10):  # the greeting alone may take longer
+        assert (await work.go("asks-at-start")).terminal_status == "completed"
+
+
 async def test_an_interrupt_withdraws_the_question(fleet: Fleet) -> None:
     work, running, request_id = await start(fleet, "approval-request")
     await fleet.client.post_command(work.run_id, "interrupt")

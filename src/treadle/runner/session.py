@@ -206,6 +206,9 @@ class Session:
         """Keep what a turn may need that goes on; the oldest is given up at the bound."""
         if isinstance(message, Reply):
             return
+        if isinstance(message, ServerRequest) and not message.params.get("turnId"):
+            self.refuse(message)  # of no turn: loading the thread itself may wait for the answer
+            return
         self.early.append(message)
         if len(self.early) > MAX_EARLY:
             dropped = self.early.pop(0)

@@ -420,6 +420,7 @@ SCRIPTS: dict[str, Script] = {
     "reject-unexpected-model": default,
     "require-explicit-model": default,
     "resume-no-rollout": default,
+    "asks-at-start": default,
     "multi-agent-message-final": multi_agent_message,
     "web-search-progress": web_search,
     "slow-tool-events": slow_tool,

@@ -188,6 +188,8 @@ class FakeServer:
             }
         if method == "thread/start":
             self._check_thread(params)
+            if self.mode == "asks-at-start":
+                self.ask("mcpServer/elicitation/request", turnId=None, serverName="loom")
             self.thread_id = f"thread_{uuid.uuid4().hex}"
             return self._thread(params)
         if method == "thread/resume":
