@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMPS := .stamps
 SOURCES := $(shell find src -name '*.py')
 
-.PHONY: setup run demo test check test-peers test-turns test-faults lock clean
+.PHONY: setup run demo test check test-peers test-turns test-crash test-faults lock clean
 
 setup: $(STAMPS)/package
 
@@ -68,6 +68,13 @@ $(STAMPS)/peers-npm: tests/peers/npm/package-lock.json
 	@if command -v npm >/dev/null; then npm ci --prefix .peers/npm --ignore-scripts --no-audit --no-fund --silent; \
 		else echo "treadle: npm is not here; the tests of its packages are skipped"; fi
 	@touch $@
+
+# Kills of the app-server at its write boundaries; what clients heard of must be there afterwards.
+# FROM is the first schedule: `make test-crash SCHEDULES=1 FROM=17` repeats the seventeenth.
+SCHEDULES ?= 500
+FROM ?= 1
+test-crash: setup $(STAMPS)/dev
+	@PYTHONPATH=tests:src $(BIN)/python -m crash.programme --schedules $(SCHEDULES) --seed $(FROM) --jobs 2
 
 # Faults at length: every fault point, then load with faults by a schedule, which SEED repeats.
 SEED ?=

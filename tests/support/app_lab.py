@@ -167,8 +167,8 @@ class AppLab:
         self._serving = TaskScope("app lab")
 
     async def __aenter__(self) -> "AppLab":
-        self.home.mkdir()
-        self.work.mkdir()
+        self.home.mkdir(exist_ok=True)
+        self.work.mkdir(exist_ok=True)
         await self._stack.enter_async_context(self.provider)
         text = CONFIG.format(url=self.provider.url, retries=self.retries, extra=self.extra)
         (self.home / "config.toml").write_text(text)

@@ -40,6 +40,7 @@ from treadle.engine.store.thread_store import (
     WriterConflict,
 )
 from treadle.kit.clock import Clock
+from treadle.kit.fault_points import reach
 
 if TYPE_CHECKING:
     from treadle.engine.store.local.index import Index
@@ -170,8 +171,10 @@ class Catalog:
                 )
         paths = self._index.paths_of(thread_id)
         try:
+            reach("engine.delete.beginning")
             for path in paths:
                 Path(self._full(path)).unlink(missing_ok=True)
+            reach("engine.delete.removed")
         except OSError as error:
             raise StorageFailed(f"cannot delete thread {thread_id}: {error.strerror}") from error
         finally:
@@ -368,10 +371,11 @@ class Catalog:
             return False
         facts = FileFacts(stat.st_mtime_ns, stat.st_size, info.thread_id)
         if self._files.get(path) != facts:
+            # In memory alone: the patch that says what was written may be lost with this process,
+            # and then the next one has to read the file.
             self._files[path] = facts
             info.updated_at = stat.st_mtime_ns / 1e9
             with self._index.writing():
-                self._index.put_file(path, facts)
                 self._index.put(info)
         return True
 

@@ -16,6 +16,7 @@ import msgspec
 from treadle.engine.store.local.rollout_files import Appender
 from treadle.engine.store.thread_store import StorageFailed
 from treadle.kit.clock import Clock
+from treadle.kit.fault_points import reach
 
 Json = dict[str, Any]
 _WAIT_SECONDS = 5.0
@@ -78,7 +79,9 @@ class HomeLines:
             scratch = self._path.with_name(f".{self._path.name}.{os.getpid()}")
             scratch.write_bytes(b"".join(kept))
             scratch.chmod(0o600)
+            reach("engine.lines.replacing")
             scratch.replace(self._path)
+            reach("engine.lines.replaced")
 
     @contextlib.contextmanager
     def _locked(self) -> Generator[None]:

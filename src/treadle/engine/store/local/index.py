@@ -19,6 +19,7 @@ from treadle.domain.records import ThreadCreated
 from treadle.engine.store.listing import Anchor, source_kinds, to_ms
 from treadle.engine.store.local.folder_watch import FileFacts
 from treadle.engine.store.thread_store import StorageFailed, ThreadInfo, ThreadQuery
+from treadle.kit.fault_points import reach
 
 FILE = "treadle_index_1.sqlite"
 _BUSY_SECONDS = 5.0
@@ -110,7 +111,9 @@ class Index:
             except BaseException:
                 self._db.execute("ROLLBACK")
                 raise
+            reach("engine.index.committing")
             self._db.execute("COMMIT")
+            reach("engine.index.committed")
         except sqlite3.Error as error:
             raise StorageFailed(f"thread index: {error}") from error
 

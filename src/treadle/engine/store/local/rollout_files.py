@@ -17,6 +17,7 @@ import msgspec
 from treadle.engine.store.local.file_heads import HistoryBase, history_base
 from treadle.engine.store.local.packed_file import is_packed, open_packed
 from treadle.engine.store.thread_store import StorageFailed, WriterConflict
+from treadle.kit.fault_points import reach
 
 SESSIONS = "sessions"
 ARCHIVED = "archived_sessions"
@@ -168,7 +169,9 @@ def move_all(thread_id: str, moves: list[tuple[Path, Path]]) -> None:
     try:
         for path, target in moves:
             private_folder(target.parent)
+            reach("engine.move.beginning")
             path.rename(target)
+            reach("engine.move.moved")
     except OSError as error:
         raise StorageFailed(f"cannot move thread {thread_id}: {error.strerror}") from error
 
@@ -262,9 +265,12 @@ class Appender:
             return
         try:
             if self._fd is None:
+                reach("engine.log.opening")
                 self._fd = self._open()
+            reach("engine.log.writing")
             while self._pending:
                 del self._pending[: os.write(self._fd, self._pending)]
+            reach("engine.log.written")
         except OSError as error:
             raise StorageFailed(f"cannot write rollout {self.path}: {error.strerror}") from error
 
