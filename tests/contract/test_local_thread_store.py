@@ -863,3 +863,25 @@ async def test_nothing_that_lies_in_a_home_is_lost_or_hides_the_rest(
     del before[missing]
     assert {each: each.read_bytes() for each in before} == before
     assert (await store.read(sound)).preview == "sound"
+
+
+async def test_a_log_that_builds_upon_anothers_file_begins_with_its_own_head(
+    store: LocalThreadStore,
+):
+    source = await thread_in(store)
+    path = Path((await store.read(source)).path or "")
+    fork = str(uuid.uuid4())
+    base = {
+        "thread_id": source,
+        "end_ordinal_exclusive": len(path.read_text().splitlines()),
+        "end_byte_offset": path.stat().st_size,
+    }
+    head = {"id": fork, "cwd": "/", "forked_from_id": source, "history_base": base}
+    file = path.with_name(f"rollout-2025-01-02T03-04-06-{fork}.jsonl")
+    file.write_text(line("session_meta", **head, history_mode="paginated"))
+    writer, records = await store.open(fork)
+    await writer.close()
+    first = records[0]
+    assert isinstance(first, ThreadCreated)
+    assert (first.thread_id, first.forked_from_id) == (fork, source)
+    assert records[1:-1] == (await store.read_records(source))[1:]

@@ -314,7 +314,16 @@ class LocalThreadStore:
             reader.feed(part)
         if not any(isinstance(record, ThreadCreated) for record in reader.records[:1]):
             raise StorageFailed(f"rollout at {path} has no readable head")
+        self._behead(thread_id, path, reader)
         return path, reader
+
+    def _behead(self, thread_id: str, path: Path, reader: LineReader) -> None:
+        """Begin a log that builds upon another thread's file with the thread's own head."""
+        first = reader.records[0]
+        if isinstance(first, ThreadCreated) and first.thread_id != thread_id:
+            own = scan_head(self._home, str(path), ends=False)
+            if own is not None:
+                reader.records[0] = own.created
 
     def _load_for_writing(self, thread_id: str, lease: Lease) -> tuple[Path, LineReader]:
         if lease.taken_over:
