@@ -11,17 +11,20 @@ import pytest
 import treadle
 from support.fake_provider import FakeProvider, Step, completed, created, message, reply
 from treadle import InProcessOptions, InProcessServer, Lagged, RpcError, ServerNotification
+from treadle.appserver.embed import MUST_DELIVER
+from treadle.engine.store.memory import InMemoryThreadStore
+from treadle.kit.clock import SystemClock
 
 
 @asynccontextmanager
 async def served(
-    tmp_path: Path, provider: FakeProvider, **options: Any
+    tmp_path: Path, provider: FakeProvider, extra: str = "", **options: Any
 ) -> AsyncIterator[InProcessServer]:
     home = tmp_path / "home"
     home.mkdir(exist_ok=True)
     (home / "config.toml").write_text(
         'model = "mock-model"\napproval_policy = "never"\nsandbox_mode = "read-only"\n'
-        'model_provider = "mock"\n\n[model_providers.mock]\nname = "Mock"\n'
+        f'model_provider = "mock"\n{extra}\n[model_providers.mock]\nname = "Mock"\n'
         f'base_url = "{provider.url}/v1"\nwire_api = "responses"\n'
         "request_max_retries = 0\nstream_max_retries = 0\n"
     )
@@ -82,6 +85,37 @@ async def test_in_process_start_clamps_zero_channel_capacity(tmp_path: Path) -> 
     async with FakeProvider() as provider, served(tmp_path, provider, capacity=0) as server:
         answer = await with_patience(server, "configRequirements/read")
         assert answer["requirements"] is None
+
+
+def test_guaranteed_delivery_helpers_cover_terminal_server_notifications() -> None:
+    assert "turn/completed" in MUST_DELIVER
+
+
+async def test_thread_start_with_non_local_thread_store_does_not_create_local_persistence(
+    tmp_path: Path,
+) -> None:
+    name = str(tmp_path)
+    line = f'experimental_thread_store = {{ type = "in_memory", id = "{name}" }}\n'
+    store = InMemoryThreadStore.for_id(name, SystemClock())
+    try:
+        async with FakeProvider() as provider, served(tmp_path, provider, line) as server:
+            thread = (await server.request("thread/start", {}))["thread"]
+            assert thread["path"] is None
+            await server.request("turn/start", {"threadId": thread["id"], "input": text("Hello")})
+            await until_completed(server)
+    finally:
+        InMemoryThreadStore.remove_id(name)
+    assert store.calls["create"] == 1
+    assert store.calls["append"] > 0
+    assert store.calls["flush"] > 0
+    home = tmp_path / "home"
+    assert not (home / "sessions").exists()
+    assert not (home / "archived_sessions").exists()
+    entries = {entry.name for entry in home.iterdir()}
+    assert [name for name in entries if ".sqlite" in name] == []
+    assert entries - {"shell_snapshots"} <= {"config.toml", "installation_id", "memories", "skills"}
+    assert InMemoryThreadStore.for_id(name, SystemClock()) is not store
+    InMemoryThreadStore.remove_id(name)
 
 
 async def test_turn_completed_is_always_delivered_and_gaps_are_marked(tmp_path: Path) -> None:

@@ -251,7 +251,7 @@ async def a_family(lab: AppLab, client: LabClient) -> list[str]:
     return ids
 
 
-async def test_a_family_is_archived_parent_first_and_brought_back(tmp_path: Path):
+async def test_thread_archive_archives_spawned_descendants(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         parent, child, grandchild = await a_family(lab, client)
@@ -259,12 +259,14 @@ async def test_a_family_is_archived_parent_first_and_brought_back(tmp_path: Path
         told = [(await client.until("thread/archived"))["threadId"] for _ in range(3)]
         assert told == [parent, grandchild, child]
         assert list((lab.home / "sessions").rglob("*.jsonl")) == []
+        for thread_id in (parent, child, grandchild):
+            assert list((lab.home / "archived_sessions").glob(f"rollout-*-{thread_id}.jsonl"))
         await client.request("thread/unarchive", {"threadId": parent})
         told = [(await client.until("thread/unarchived"))["threadId"] for _ in range(3)]
         assert told == [parent, grandchild, child]
 
 
-async def test_a_descendant_that_cannot_be_archived_stays_alone(tmp_path: Path):
+async def test_thread_archive_succeeds_when_descendant_archive_fails(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         parent, child, grandchild = await a_family(lab, client)
@@ -275,10 +277,15 @@ async def test_a_descendant_that_cannot_be_archived_stays_alone(tmp_path: Path):
         await client.settle()
         told = [e.params["threadId"] for e in client.heard if e.method == "thread/archived"]
         assert told == [parent, grandchild]
+        archive = lab.home / "archived_sessions"
         assert path.exists()
+        assert (archive / path.name).is_dir()
+        for thread_id in (parent, grandchild):
+            assert list((lab.home / "sessions").rglob(f"*{thread_id}*")) == []
+            assert list(archive.glob(f"rollout-*-{thread_id}.jsonl"))
 
 
-async def test_a_missing_descendant_is_passed_over(tmp_path: Path):
+async def test_thread_archive_succeeds_when_spawned_descendant_is_missing(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect()
         parent = await a_thread(lab, client, "parent")
@@ -287,6 +294,8 @@ async def test_a_missing_descendant_is_passed_over(tmp_path: Path):
         await client.settle()
         told = [e.params["threadId"] for e in client.heard if e.method == "thread/archived"]
         assert told == [parent]
+        assert list((lab.home / "sessions").rglob(f"*{parent}*")) == []
+        assert list((lab.home / "archived_sessions").glob(f"rollout-*-{parent}.jsonl"))
 
 
 async def test_a_family_is_deleted_deepest_first(tmp_path: Path):

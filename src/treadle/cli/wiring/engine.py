@@ -157,7 +157,8 @@ def _patience(config: Config, *, alone: bool) -> Patience:
 
 def _store(config: Config, clock: Clock) -> ThreadStore:
     if config.store.kind == "in_memory":
-        return InMemoryThreadStore(clock)
+        name = config.store.id
+        return InMemoryThreadStore.for_id(name, clock) if name else InMemoryThreadStore(clock)
     if config.store.kind == "remote":
         return _remote_store(config.store.endpoint or "", clock)
     from treadle.engine.store.local.store import LocalThreadStore

@@ -5,6 +5,7 @@ tell that a thread's records really went through the store.
 """
 
 from collections import Counter
+from typing import ClassVar
 
 import msgspec
 
@@ -71,7 +72,22 @@ class _MemoryWriter:
 
 
 class InMemoryThreadStore:
-    """A ThreadStore without files; `calls` counts create, append, flush, open, read, ..."""
+    """A ThreadStore without files; `calls` counts create, append, flush, open, read, ...
+
+    Stores with a name are shared in the process: `for_id` gives the same one until `remove_id`.
+    """
+
+    _named: ClassVar[dict[str, "InMemoryThreadStore"]] = {}
+
+    @classmethod
+    def for_id(cls, store_id: str, clock: Clock) -> "InMemoryThreadStore":
+        """The store of that name, made when first asked for; its threads outlive every engine."""
+        return cls._named.setdefault(store_id, cls(clock))
+
+    @classmethod
+    def remove_id(cls, store_id: str) -> None:
+        """Forget a named store and its threads; idempotent."""
+        cls._named.pop(store_id, None)
 
     def __init__(self, clock: Clock) -> None:
         """Begin empty; `clock` stamps what carries no time of its own."""
