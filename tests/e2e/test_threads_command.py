@@ -80,7 +80,8 @@ def test_damage_is_found_and_mended_without_a_loss(tmp_path: Path) -> None:
 
 def test_a_wrong_index_is_made_anew(tmp_path: Path) -> None:
     first, second = rollout(tmp_path), rollout(tmp_path)
-    assert threads(tmp_path, "free", first.stem[-36:])[0] == 0, "makes the index"
+    for path in (first, second):
+        assert threads(tmp_path, "free", path.stem[-36:])[0] == 0, "puts it into the index"
     assert threads(tmp_path, "fsck") == (
         0,
         {"home": str(tmp_path), "files": 2, "threads": 2, "findings": []},
