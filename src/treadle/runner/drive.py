@@ -206,6 +206,8 @@ class TurnDriver:
             except TimeoutError:
                 message = None
         else:
+            # A backend that is faster than we are may not keep the lease from being renewed.
+            await asyncio.sleep(0)
             message = await self._signals.get()
             if len(self._signals) < PUMP_AHEAD // 2:
                 self._room.set()
