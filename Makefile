@@ -82,10 +82,11 @@ EVENTS ?= 1000000
 FAULTS ?= 200
 DATABASE ?= postgres
 SESSIONS ?= 4
+TURNS ?= 20
 test-faults: setup $(STAMPS)/dev
 	@TREADLE_TEST_FAULTS=all $(BIN)/python -m pytest -n 2 tests/faults
 	@PYTHONPATH=tests:src $(BIN)/python -m faults.programme --events $(EVENTS) --faults $(FAULTS) \
-		--database $(DATABASE) --sessions $(SESSIONS) $(if $(SEED),--seed $(SEED))
+		--database $(DATABASE) --sessions $(SESSIONS) --turns $(TURNS) $(if $(SEED),--seed $(SEED))
 
 # Resolve the lock files anew; needs uv and npm.
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

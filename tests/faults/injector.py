@@ -5,7 +5,7 @@ import signal
 from collections import Counter
 
 from faults.proxy import DOWN, UP, Proxy
-from faults.real_runners import RunnerSpots
+from faults.real_runners import RUNNER_LEASES, RunnerSpots
 from faults.schedule import MANAGER_PLACES, Planned
 from faults.world import ManagerSpot, World
 from faults.writer import Writer
@@ -137,7 +137,7 @@ class Injector:
         await self._runners.kill(fault.pick, points=f"{place}=kill@{fault.pick % 12 + 1}")
 
     async def _runner_stop(self, fault: Planned) -> None:
-        await self._runners.sleep(fault.pick, 2 * self._lease_seconds)
+        await self._runners.sleep(fault.pick, 2 * RUNNER_LEASES * self._lease_seconds)
 
     # Database
 

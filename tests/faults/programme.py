@@ -22,7 +22,7 @@ from faults.checker import Violation, check
 from faults.clients import Poster, Subscriber, Thief, make_run
 from faults.collect import read_final
 from faults.injector import Injector
-from faults.real_runners import Dialogue, RunnerSpots
+from faults.real_runners import RUNNER_LEASES, Dialogue, RunnerSpots
 from faults.recorder import Recorder
 from faults.schedule import Programme
 from faults.world import World, make_world
@@ -33,7 +33,6 @@ IMPATIENCE_SECONDS = 4.0
 QUIET_SECONDS = 180.0
 """What is left to do once all faults are over has to end within this time (I9)."""
 COMMANDS_PER_RUN = 12
-TURNS_PER_SESSION = 6
 
 
 @dataclass
@@ -143,7 +142,7 @@ class _Run:
     async def _runners(self, urls: list[str]) -> AsyncGenerator[RunnerSpots]:
         count = 2 if self._programme.sessions else 0
         runners = RunnerSpots(
-            urls, self._folder, count=count, lease_ms=2 * self._programme.lease_ms
+            urls, self._folder, count=count, lease_ms=RUNNER_LEASES * self._programme.lease_ms
         )
         try:
             yield runners
@@ -170,19 +169,22 @@ class _Run:
             dialogue = Dialogue(api, recorder, f"d{number}", self._rng("dialogue", number))
             await dialogue.make(self._folder)
             self._dialogues.append(dialogue)
-            work.append(dialogue.run(TURNS_PER_SESSION))
+            work.append(dialogue.run(programme.turns))
             work.append(Subscriber(api, recorder, dialogue.run_id, f"f{number}").stream())
         loop = asyncio.get_running_loop()
         return [loop.create_task(each) for each in work]
 
     async def _meet_faults(self, injector: Injector, work: "list[asyncio.Task[None]]") -> None:
-        for number, fault in enumerate(self._programme.plan(), 1):
-            await self._progress_to(fault.at * self._programme.events)
+        events, plan = self._programme.events, self._programme.plan()
+        for number, fault in enumerate(plan, 1):
+            self._recorder.allowed_events = (fault.at + 1 / len(plan)) * events
+            await self._progress_to(fault.at * events)
             if all(task.done() for task in work):
                 self._tell(f"the work is done before fault {number}")
                 return
             self._tell(f"{self._recorder.acked_events:8d} events, fault {number}: {fault}")
             await injector.apply(fault)
+        self._recorder.allowed_events = float("inf")
 
     async def _progress_to(self, events: float) -> None:
         seen, since = self._recorder.acked_events, time.monotonic()
@@ -245,6 +247,7 @@ def main() -> int:
     parser.add_argument("--database", choices=("postgres", "sqlite"), default="postgres")
     parser.add_argument("--runs", type=int, default=12)
     parser.add_argument("--sessions", type=int, default=4, help="runs for real runners")
+    parser.add_argument("--turns", type=int, default=6, help="turns per session")
     options = parser.parse_args()
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(1 << 31)
@@ -255,6 +258,7 @@ def main() -> int:
         database=options.database,
         runs=options.runs,
         sessions=options.sessions,
+        turns=options.turns,
     )
     began = time.monotonic()
 

@@ -15,6 +15,8 @@ from fleet.harness import make_home
 from support.command_line import Home, Running, start
 
 PROFILE = "drill"
+RUNNER_LEASES = 2
+"""How many times a light writer's lease a real runner's is."""
 BACKEND_COUNT = "60"
 # Turns by what the backend does in them; the last word of a prompt makes it a new one.
 GOOD_TURNS = ["default", "flood", "multi-agent-message-final", "noisy-reasoning-events"]

@@ -13,6 +13,8 @@ class Recorder:
         self.runs: dict[str, History] = defaultdict(History)
         self.common = History()
         self.acked_events = 0
+        self.allowed_events = float("inf")
+        """Writers slow down past this, so that each fault meets some load."""
         self.newest_epoch: dict[str, int] = defaultdict(int)
         self.old_tokens: dict[str, list[tuple[int, str]]] = defaultdict(list)
         """Per run, epochs with their claim tokens, oldest first."""

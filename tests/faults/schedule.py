@@ -73,6 +73,8 @@ class Programme:
     runs: int = 12
     sessions: int = 0
     """Runs that real runners with a scripted backend work on."""
+    turns: int = 6
+    """Turns per session."""
     lease_ms: int = 1500
 
     def plan(self) -> list[Planned]:
@@ -105,5 +107,5 @@ class Programme:
         """How to run exactly this again."""
         return (
             f"make test-faults SEED={self.seed} EVENTS={self.events} FAULTS={self.faults} "
-            f"DATABASE={self.database}"
+            f"DATABASE={self.database} SESSIONS={self.sessions} TURNS={self.turns}"
         )

@@ -133,6 +133,10 @@ class Writer:
 
     # Writing
 
+    @property
+    def _is_ahead(self) -> bool:
+        return self._recorder.acked_events >= self._recorder.allowed_events
+
     def _batch(self, hold: Hold) -> list[dict[str, Any]]:
         """Progress on whatever is at hand; the end of the run in a batch of its own."""
         events = self._interrupted(hold)
@@ -153,7 +157,7 @@ class Writer:
             if self._job.no_more_commands.is_set() and not hold.turns:
                 return [*events, _status("run-terminal", None, terminalStatus="completed")]
             return [*events, _output(hold, at + len(events), None)]
-        wanted = self._rng.randint(1, self._job.max_batch)
+        wanted = 1 if self._is_ahead else self._rng.randint(1, self._job.max_batch)
         return events + [_output(hold, at + len(events) + n, None) for n in range(wanted)]
 
     @staticmethod
@@ -192,8 +196,8 @@ class Writer:
             await self._api.pause()
         if answer.body["cmdLast"] > hold.seen_command:
             await self._fetch_commands(hold)
-        if self._written >= self._job.quota:
-            await asyncio.sleep(0.05)  # nothing but commands is left to do
+        if self._written >= self._job.quota or self._is_ahead:
+            await asyncio.sleep(0.05)  # nothing but commands is left to do, or faults are awaited
 
     def _acknowledged(self, hold: Hold, asked_at: float, count: int, answer: Answer) -> None:
         body = answer.body

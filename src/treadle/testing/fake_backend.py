@@ -9,6 +9,7 @@ the modes that repeat themselves. `serve` plays a script of one's own.
 import os
 import sys
 
+from treadle.testing.fake_drills import DRILLS
 from treadle.testing.fake_scripts import SCRIPTS
 from treadle.testing.fake_server import FakeServer, Script
 
@@ -21,9 +22,10 @@ def main() -> None:
     """Serve standard input and output until end of file; exits 2 for an unknown mode."""
     env = os.environ  # noqa: TID251 - a program of its own, whose environment is its script
     mode = next((env[name] for name in MODE_VARIABLES if env.get(name)), "default")
-    script = SCRIPTS.get(mode)
+    scripts = {**SCRIPTS, **DRILLS}
+    script = scripts.get(mode)
     if script is None:
-        sys.stderr.write(f"unknown mode {mode}; one of: {', '.join(sorted(SCRIPTS))}\n")
+        sys.stderr.write(f"unknown mode {mode}; one of: {', '.join(sorted(scripts))}\n")
         raise SystemExit(2)
     serve(script, mode)
 

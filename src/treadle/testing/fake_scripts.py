@@ -21,7 +21,7 @@ def default(server: FakeServer, prompt: str) -> None:
     """A friendly turn: one answer, streamed in two pieces."""
     server.answer_start()
     server.started()
-    _answer(server, f"fake turn completed: {prompt}", "msg_1")
+    say(server, f"fake turn completed: {prompt}", "msg_1")
     server.in_turn("thread/tokenUsage/updated", tokenUsage=_usage(10, 5))
     server.completed()
 
@@ -30,8 +30,8 @@ def multi_agent_message(server: FakeServer, _prompt: str) -> None:
     """Two agent messages, of which the last is the reply."""
     server.answer_start()
     server.started()
-    _answer(server, "I am checking the workspace.", "msg_progress")
-    _answer(server, "Final answer only.", "msg_final")
+    say(server, "I am checking the workspace.", "msg_progress")
+    say(server, "Final answer only.", "msg_final")
     server.completed()
 
 
@@ -57,34 +57,34 @@ def slow_tool(server: FakeServer, _prompt: str) -> None:
     """A command whose output shows while it runs."""
     server.answer_start()
     server.started()
-    _command(server, "started", "tool_live", "make test")
+    show_command(server, "started", "tool_live", "make test")
     server.pause(0.3)
-    _output(server, "tool_live", "live output\n")
+    show_output(server, "tool_live", "live output\n")
     server.pause(0.3)
-    _command(server, "completed", "tool_live", "make test", aggregatedOutput="live output\n")
-    _answer(server, "live tool done", "msg_1")
+    show_command(server, "completed", "tool_live", "make test", aggregatedOutput="live output\n")
+    say(server, "live tool done", "msg_1")
     server.completed()
 
 
 def tool_hangs(server: FakeServer, _prompt: str) -> None:
     """`turn/start` is never answered and its tool never ends; only an interrupt helps."""
     server.started()
-    _command(server, "started", "tool_hang_before_response", "sleep infinity")
+    show_command(server, "started", "tool_hang_before_response", "sleep infinity")
     for _ in range(10_000):
         server.pause(0.2)
-        _output(server, "tool_hang_before_response", ".")
+        show_output(server, "tool_hang_before_response", ".")
 
 
 def tool_progress(server: FakeServer, _prompt: str) -> None:
     """Output comes now and then, for longer than the idle budget in total."""
     server.answer_start()
     server.started()
-    _command(server, "started", "tool_progress", "make slow")
+    show_command(server, "started", "tool_progress", "make slow")
     for step in range(1, 6):
         server.pause(TICK_SECONDS)
-        _output(server, "tool_progress", f"progress {step}\n")
-    _command(server, "completed", "tool_progress", "make slow", aggregatedOutput=None)
-    _answer(server, "progress done", "msg_1")
+        show_output(server, "tool_progress", f"progress {step}\n")
+    show_command(server, "completed", "tool_progress", "make slow", aggregatedOutput=None)
+    say(server, "progress done", "msg_1")
     server.completed()
 
 
@@ -104,9 +104,9 @@ def noisy_reasoning(server: FakeServer, _prompt: str) -> None:
     server.notify("account/rateLimits/updated", rateLimits={"primary": None})
     server.notify("warning", threadId=server.thread_id, message="low value warning")
     server.notify("configWarning", summary="low value config warning", details=None)
-    _command(server, "started", "tool_1", "ls")
-    _command(server, "completed", "tool_1", "ls", aggregatedOutput="a\n")
-    _answer(server, "noise filtered final", "msg_1")
+    show_command(server, "started", "tool_1", "ls")
+    show_command(server, "completed", "tool_1", "ls", aggregatedOutput="a\n")
+    say(server, "noise filtered final", "msg_1")
     server.completed()
 
 
@@ -145,7 +145,7 @@ def retry_then(outcome: str, message: str, server: FakeServer, prompt: str) -> N
     server.in_turn("error", error=error, willRetry=True)
     server.pause(TICK_SECONDS)
     if outcome == "completed":
-        _answer(server, f"recovered: {prompt}", "msg_1")
+        say(server, f"recovered: {prompt}", "msg_1")
         server.completed()
         return
     final = {"message": message, "codexErrorInfo": info, "additionalDetails": None}
@@ -198,7 +198,7 @@ def refuse_steer(server: FakeServer, prompt: str) -> None:
     server.answer_start()
     server.started()
     server.pause(0.3 if prompt == "first" else 0)
-    _answer(server, f"heard: {prompt}", "msg_1")
+    say(server, f"heard: {prompt}", "msg_1")
     server.completed()
 
 
@@ -206,10 +206,10 @@ def flood(server: FakeServer, _prompt: str) -> None:
     """Numbered output and text as fast as the pipe takes it."""
     server.answer_start()
     server.started()
-    _command(server, "started", "tool_flood", "yes")
+    show_command(server, "started", "tool_flood", "yes")
     for number in range(server.count):
-        _output(server, "tool_flood", f"line {number:06d}\n")
-    _command(server, "completed", "tool_flood", "yes", aggregatedOutput=None)
+        show_output(server, "tool_flood", f"line {number:06d}\n")
+    show_command(server, "completed", "tool_flood", "yes", aggregatedOutput=None)
     for number in range(server.count):
         server.in_turn("item/agentMessage/delta", itemId="msg_1", delta=f"token-{number:06d} ")
     server.item("completed", type="agentMessage", id="msg_1", text=f"{server.count} tokens")
@@ -220,7 +220,7 @@ def crash(server: FakeServer, _prompt: str) -> None:
     """The process ends in the middle of a turn."""
     server.answer_start()
     server.started()
-    _command(server, "started", "tool_crash", "make")
+    show_command(server, "started", "tool_crash", "make")
     sys.stderr.write("fatal: the fake was told to crash\n")
     sys.stderr.flush()
     os._exit(70)  # an orderly exit would wait for the reading thread
@@ -248,13 +248,13 @@ def approval(server: FakeServer, _prompt: str) -> None:
     """A command waits for an approval; the answer is told in the reply."""
     server.answer_start()
     server.started()
-    _command(server, "started", "tool_ask", "rm -rf build")
+    show_command(server, "started", "tool_ask", "rm -rf build")
     reply = server.ask(
         "item/commandExecution/requestApproval", itemId="tool_ask", command="rm -rf build"
     )
     decision = reply.get("result", {}).get("decision")
-    _command(server, "completed", "tool_ask", "rm -rf build", status="declined")
-    _answer(server, f"decision: {decision}", "msg_1")
+    show_command(server, "completed", "tool_ask", "rm -rf build", status="declined")
+    say(server, f"decision: {decision}", "msg_1")
     server.completed()
 
 
@@ -267,7 +267,7 @@ def every_request(server: FakeServer, _prompt: str) -> None:
         for number, (method, params) in enumerate(REQUESTS.items())
     }
     told = {method: reply.get("result", reply.get("error")) for method, reply in replies.items()}
-    _answer(server, json.dumps(told, sort_keys=True), "msg_1")
+    say(server, json.dumps(told, sort_keys=True), "msg_1")
     server.completed()
 
 
@@ -278,7 +278,7 @@ def withdrawn_request(server: FakeServer, _prompt: str) -> None:
     wire_id = server.ask_only("item/fileChange/requestApproval", itemId="ask_1", reason="a patch")
     server.pause(TICK_SECONDS)
     server.notify("serverRequest/resolved", threadId=server.thread_id, requestId=wire_id)
-    _answer(server, "went on without an answer", "msg_1")
+    say(server, "went on without an answer", "msg_1")
     server.completed()
 
 
@@ -286,67 +286,19 @@ def echo_prompt(server: FakeServer, prompt: str) -> None:
     """Say the prompt everywhere, cut into pieces of three characters."""
     server.answer_start()
     server.started()
-    _command(server, "started", "tool_echo", f"echo {prompt}")
+    show_command(server, "started", "tool_echo", f"echo {prompt}")
     for start in range(0, len(prompt), 3):
         piece = prompt[start : start + 3]
-        _output(server, "tool_echo", piece)
+        show_output(server, "tool_echo", piece)
         server.in_turn("item/agentMessage/delta", itemId="msg_1", delta=piece)
         server.pause(0.02)
-    _command(server, "completed", "tool_echo", f"echo {prompt}", aggregatedOutput=prompt)
+    show_command(server, "completed", "tool_echo", f"echo {prompt}", aggregatedOutput=prompt)
     server.item("completed", type="agentMessage", id="msg_1", text=prompt)
     server.completed()
 
 
-def dies_by_signal(number: signal.Signals, server: FakeServer, _prompt: str) -> None:
-    """The process is killed by a signal in the middle of a turn."""
-    server.answer_start()
-    server.started()
-    _command(server, "started", "tool_dies", "make")
-    os.kill(os.getpid(), number)
-
-
-def leaves(server: FakeServer, _prompt: str) -> None:
-    """The process ends in the middle of a turn as if all were well."""
-    server.answer_start()
-    server.started()
-    os._exit(0)
-
-
-def closes_output(server: FakeServer, _prompt: str) -> None:
-    """Standard output is closed; the process lives on."""
-    server.answer_start()
-    server.started()
-    os.close(1)
-    server.pause(600)
-
-
-def invalid_utf8(server: FakeServer, _prompt: str) -> None:
-    """A line whose bytes are no text."""
-    server.answer_start()
-    server.started()
-    os.write(1, b'{"method":"item/agentMessage/delta","params":{"delta":"\xff\xfe"}}\n')
-    server.pause(30)
-
-
-def part_of_a_line(server: FakeServer, _prompt: str) -> None:
-    """The process ends in the middle of a message."""
-    server.answer_start()
-    server.started()
-    _output(server, "tool_part", "whole\n")
-    server.write_raw('{"method":"item/commandExecution/outputDelta","params":{"delta":"ha')
-    os._exit(1)
-
-
-def as_told(server: FakeServer, prompt: str) -> None:
-    """The prompt's first word is the mode of this turn, so that one backend plays many."""
-    name, _, rest = prompt.partition(" ")
-    script = SCRIPTS.get(name)
-    if script is None or script is as_told:
-        raise Refused(f"unknown mode {name}")
-    script(server, rest)
-
-
-def _answer(server: FakeServer, text: str, item_id: str) -> None:
+def say(server: FakeServer, text: str, item_id: str) -> None:
+    """One agent message in two pieces."""
     middle = len(text) // 2
     server.item("started", type="agentMessage", id=item_id, text="")
     for piece in (text[:middle], text[middle:]):
@@ -354,7 +306,8 @@ def _answer(server: FakeServer, text: str, item_id: str) -> None:
     server.item("completed", type="agentMessage", id=item_id, text=text)
 
 
-def _command(server: FakeServer, stage: str, item_id: str, command: str, **more: Any) -> None:
+def show_command(server: FakeServer, stage: str, item_id: str, command: str, **more: Any) -> None:
+    """One stage of the item of a command."""
     status = "inProgress" if stage == "started" else "completed"
     facts: dict[str, Any] = {"status": status, "cwd": "/", "exitCode": None, **more}
     if stage == "completed" and facts["status"] == "completed":
@@ -362,7 +315,8 @@ def _command(server: FakeServer, stage: str, item_id: str, command: str, **more:
     server.item(stage, type="commandExecution", id=item_id, command=command, **facts)
 
 
-def _output(server: FakeServer, item_id: str, delta: str) -> None:
+def show_output(server: FakeServer, item_id: str, delta: str) -> None:
+    """A piece of what a command wrote."""
     server.in_turn("item/commandExecution/outputDelta", itemId=item_id, delta=delta)
 
 
@@ -475,11 +429,4 @@ SCRIPTS: dict[str, Script] = {
     "every-request": every_request,
     "withdrawn-request": withdrawn_request,
     "echo-prompt": echo_prompt,
-    "segfault": partial(dies_by_signal, signal.SIGSEGV),
-    "killed": partial(dies_by_signal, signal.SIGKILL),
-    "leaves": leaves,
-    "closes-output": closes_output,
-    "invalid-utf8": invalid_utf8,
-    "part-of-a-line": part_of_a_line,
-    "as-told": as_told,
 }
