@@ -12,6 +12,8 @@ from treadle.runner.manager_client import ManagerError
 from treadle.runner.manager_types import Command, Event
 from treadle.runner.options import InterruptLadder
 
+TAKEN = "command-acknowledged"
+
 
 def is_running(event: Event) -> bool:
     return event.payload.get("phase") == "active-turn-control-ready"
@@ -100,6 +102,8 @@ async def test_words_that_cannot_steer_any_more_are_the_next_turn(fleet: Fleet) 
     assert (await running).terminal_status == "completed"
     assert [(await work.command(each.id)).state for each in words] == ["completed"] * 2
     assert await replies(work) == ["heard: first", "heard: second", "heard: third"]
+    taken = [e.command_id for e in await work.events() if e.payload.get("phase") == TAKEN]
+    assert [taken.count(each.id) for each in words] == [1, 1]
 
 
 async def test_a_turn_that_nobody_takes_up_in_time_expires(fleet: Fleet) -> None:

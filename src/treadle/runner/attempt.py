@@ -75,6 +75,7 @@ class Attempt:
         self._half_done: Command | None = None
         self._driver: TurnDriver | None = None
         self._early: list[Command] = []
+        self._taken: set[int] = set()
         self._cut_short_by: list[Command] = []
         self._last_status: str | None = None
         self._last_kind: str | None = None
@@ -198,7 +199,7 @@ class Attempt:
     async def _run_turn(self, command: Command, home: AgentHome | Failure) -> None:
         self._active = command
         self._half_done = command if self._is_taken_over(command) else None
-        self._reporter.status("command-acknowledged", command_id=command.id)
+        self._acknowledge(command)
         try:
             if await self._came_too_late(command):
                 return
@@ -397,6 +398,10 @@ class Attempt:
         self._agent.cut_short()
 
     def _acknowledge(self, command: Command) -> None:
+        """Say that this attempt has the command, once; words that were to steer may come again."""
+        if command.cmd_seq in self._taken:
+            return
+        self._taken.add(command.cmd_seq)
         self._reporter.status("command-acknowledged", command_id=command.id)
 
     def _close_with(self, command: Command, state: str, message: str | None) -> None:
