@@ -88,5 +88,7 @@ def _logged(row: Row) -> Logged:
 
 def _command(item: dict[str, Any]) -> CommandRow:
     payload = item["payload"]
-    key = payload.get("prompt") or payload.get("reason")
+    words = str(payload.get("prompt") or payload.get("reason") or "")
+    # The manager makes commands of its own, for a policy; they have no key.
+    key = words if words[-1:].isdigit() else None
     return CommandRow(item["id"], item["cmdSeq"], item["type"], item["state"], key)

@@ -6,11 +6,12 @@ from collections import Counter
 
 from faults.proxy import DOWN, UP, Proxy
 from faults.real_runners import RUNNER_LEASES, RunnerSpots
-from faults.schedule import MANAGER_PLACES, Planned
+from faults.schedule import Planned, manager_places
 from faults.world import ManagerSpot, World
 from faults.writer import Writer
 from support.fault_places import places_of
 
+PLACE_SECONDS = 20.0
 STORM_SECONDS = 0.6
 STORM_PAUSE_SECONDS = 0.02
 
@@ -90,18 +91,24 @@ class Injector:
     async def _manager_drain(self, fault: Planned) -> None:
         await self._end_manager(self._manager(fault), signal.SIGTERM)
 
-    async def _manager_point(self, fault: Planned) -> None:
+    async def _manager_point(self, fault: Planned) -> bool:
         """Killed, and killed again at a place in the code soon after it is back."""
         manager = self._manager(fault)
-        place = MANAGER_PLACES[fault.number % len(MANAGER_PLACES)]
+        places = manager_places("postgres" if self._world.is_postgres else "sqlite")
+        place = places[fault.number % len(places)]
         await self._end_manager(
             manager, signal.SIGKILL, points=f"{place}=kill@{fault.pick % 40 + 1}"
         )
         before = manager.starts
-        async with asyncio.timeout(30):
-            while manager.starts == before:  # until it died and was started again
-                await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(PLACE_SECONDS):
+                while manager.starts == before:  # until it died and was started again
+                    await asyncio.sleep(0.05)
+        except TimeoutError:  # nobody came by; it may not stay armed
+            await self._end_manager(manager, signal.SIGKILL)
+            return False
         await manager.wait_up()
+        return True
 
     async def _end_manager(
         self, manager: ManagerSpot, number: signal.Signals, *, points: str = ""

@@ -32,6 +32,7 @@ BAD_TURNS = [
     "provider-503-terminal",
     "stderr-flood",
 ]
+POLICIES = ["enqueue", "enqueue", "interrupt", "steer", "reject"]
 HANGING_TURNS = ["missing-terminal", "tool-hangs-before-turn-start-response", "silence"]
 
 
@@ -143,6 +144,7 @@ class Dialogue:
             backendProfile=PROFILE,
             workspaceRef={"kind": "host-path", "path": str(workspace)},
             executionPolicy=policy,
+            busyPolicy=self._rng.choice(POLICIES),
         )
 
     async def run(self, turns: int) -> None:
@@ -152,6 +154,9 @@ class Dialogue:
                 self._rng.choice([GOOD_TURNS, GOOD_TURNS, BAD_TURNS, HANGING_TURNS])
             )
             turn = await self._post("turn", {"prompt": f"{mode} {self._name}-{self._posted + 1}"})
+            if turn is None:
+                await asyncio.sleep(0.5)
+                continue
             if mode in HANGING_TURNS or self._rng.random() < 0.2:
                 await asyncio.sleep(self._rng.uniform(0, 1.5))
                 wanted = {"commandId": turn["id"], "reason": f"enough {self._posted + 1}"}
@@ -165,7 +170,8 @@ class Dialogue:
 
     async def _post(
         self, kind: str, payload: dict[str, Any], *, twice: bool = False
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any] | None:
+        """The command, or None when the run was busy and its policy is to refuse."""
         self._posted += 1
         key = f"{self._name}-{self._posted}"
         body = {"type": kind, "payload": payload, "idempotencyKey": key}
@@ -175,9 +181,9 @@ class Dialogue:
         for answer in answers:
             if answer.ok:
                 self._recorder.keyed(self.run_id, key, answer.body["id"])
-            else:
+            elif answer.code != "run-busy":
                 self._api.odd.append(f"command: {answer.body}")
-        return answers[0].body
+        return answers[0].body if answers[0].ok else None
 
     async def _until_closed(self, command_id: str) -> None:
         path = f"/runs/{self.run_id}/commands/{command_id}"

@@ -8,6 +8,8 @@ machine about.
 import random
 from dataclasses import dataclass
 
+from support.fault_places import places_of
+
 NETWORK = {
     "delay": 6,  # N2: answers take up to two seconds
     "reset-request": 8,  # N2: a connection is reset at a byte of what a client sends
@@ -38,16 +40,16 @@ RUNNERS = {
     "runner-point": 10,
     "runner-stop": 5,  # P5
 }
-MANAGER_PLACES = [
-    "control.db.beginning",
-    "control.db.begun",
-    "control.db.written",
-    "control.db.committed",
-    "control.http.client-asked",
-    "control.http.client-answering",
-    "control.http.runner-asked",
-    "control.http.runner-answering",
-]
+ONLY_POSTGRES = "control.append."
+"""Places of a path that plain appends take there."""
+
+
+def manager_places(database: str) -> list[str]:
+    """Fault points that a manager on this kind of database comes by."""
+    places = places_of("control")
+    if database == "postgres":
+        return places
+    return [place for place in places if not place.startswith(ONLY_POSTGRES)]
 
 
 @dataclass(frozen=True, slots=True)

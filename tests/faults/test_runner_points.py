@@ -42,11 +42,6 @@ def places() -> list[str]:
     return [place for place in places_of("runner") if everything or place in SOME]
 
 
-@pytest.fixture(params=["sqlite"])
-def database_url() -> str | None:
-    return None
-
-
 async def run_runner(
     work: Work, *, points: str = "", mode: str = "flood", one_shot: bool = True
 ) -> int:

@@ -10,10 +10,13 @@ import os
 import sys
 
 from treadle.testing.fake_drills import DRILLS
-from treadle.testing.fake_scripts import SCRIPTS
+from treadle.testing.fake_scripts import SCRIPTS as CONTRACT
 from treadle.testing.fake_server import FakeServer, Script
 
 __all__ = ["SCRIPTS", "FakeServer", "Script", "main", "serve"]
+
+SCRIPTS: dict[str, Script] = {**CONTRACT, **DRILLS}
+"""All modes by name."""
 
 MODE_VARIABLES = ("TREADLE_FAKE_BACKEND_MODE", "AGENTRUN_FAKE_CODEX_MODE")
 
@@ -22,10 +25,9 @@ def main() -> None:
     """Serve standard input and output until end of file; exits 2 for an unknown mode."""
     env = os.environ  # noqa: TID251 - a program of its own, whose environment is its script
     mode = next((env[name] for name in MODE_VARIABLES if env.get(name)), "default")
-    scripts = {**SCRIPTS, **DRILLS}
-    script = scripts.get(mode)
+    script = SCRIPTS.get(mode)
     if script is None:
-        sys.stderr.write(f"unknown mode {mode}; one of: {', '.join(sorted(scripts))}\n")
+        sys.stderr.write(f"unknown mode {mode}; one of: {', '.join(sorted(SCRIPTS))}\n")
         raise SystemExit(2)
     serve(script, mode)
 
