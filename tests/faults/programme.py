@@ -49,6 +49,7 @@ class Report:
     frames: int = 0
     epochs: int = 0
     forged: int = 0
+    accepted: int = 0
     fenced: int = 0
     longest_stall: float = 0.0
     faults: Counter[str] = field(default_factory=Counter[str])
@@ -67,8 +68,9 @@ class Report:
             ),
             f"{sum(self.faults.values())} faults: {_counts(self.faults)}",
             (
-                f"{self.forged} writes without a right to it refused or not; {self.fenced} lives "
-                f"fenced; longest time without an acknowledgement {self.longest_stall:.1f} s"
+                f"{self.forged} writes without a right to it, {self.accepted} accepted; "
+                f"{self.fenced} lives fenced; longest time without an acknowledgement "
+                f"{self.longest_stall:.1f} s"
             ),
         ]
         if self.skipped:
@@ -231,6 +233,7 @@ class _Run:
             report.frames += sum(len(copy.seqs) for copy in history.copies)
             report.epochs += sum(e.phase == "run-claimed" for e in history.final[run_id].log)
             report.forged += len(history.forged)
+            report.accepted += sum(forged.accepted for forged in history.forged)
             report.violations += check(history)
             history.final = {}
         report.acked = self._recorder.acked_events
