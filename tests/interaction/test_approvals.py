@@ -196,6 +196,8 @@ async def test_forced_delete_is_refused_where_nobody_may_be_asked(lab: AppLab):
     assert questions(client) == []
     assert (lab.work / "a.txt").exists()
     assert "rejected" in output(lab, "c1")
+    told = [event.params["message"] for event in client.heard if event.method == "warning"]
+    assert "a command was declined by policy" in told[-1]
 
 
 async def test_rules_of_the_home_folder_forbid_and_allow(lab: AppLab):

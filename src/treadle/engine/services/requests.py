@@ -55,6 +55,7 @@ UNATTENDED_SECONDS = 0.5
 """How long a question that nobody can answer waits for somebody to come back."""
 
 _NOUNS: dict[type[Question], str] = {
+    CommandQuestion: "a command",
     ElicitationQuestion: "a question of an MCP server",
     PermissionQuestion: "a request for permissions",
 }

@@ -97,12 +97,7 @@ class Permits:
             request, settings.approval_policy, settings.sandbox, self.rules.policy
         )
         if isinstance(decision, Refuse):
-            context.reporter.started(item)
-            context.reporter.completed(
-                msgspec.structs.replace(
-                    item, status="declined", aggregated_output=decision.text, duration_ms=0
-                )
-            )
+            context.asker.declined(_question(request, item, context), decision.text)
             return _rejected(decision.text)
         if isinstance(decision, RunSandboxed):
             return Go(self.grants.widen(settings.sandbox, context.turn_id))
@@ -110,18 +105,7 @@ class Permits:
         if not isinstance(decision, Ask) or key in self._commands:
             return Go(DangerFullAccess())
         context.reporter.started(item)
-        question = CommandQuestion(
-            thread_id=context.thread_id,
-            turn_id=context.turn_id,
-            item_id=item.id,
-            asked_at_ms=int(context.clock.now() * 1000),
-            effect=digest("command", request.argv, request.cwd),
-            command=item.command,
-            cwd=item.cwd,
-            actions=tuple(item.command_actions),
-            reason=decision.reason,
-            amendment=decision.amendment,
-        )
+        question = _question(request, item, context, decision)
         try:
             answer = await context.asker.ask(question)
         except asyncio.CancelledError:
@@ -217,6 +201,27 @@ class Permits:
         if answer.decision == "acceptForSession":
             self._files.update(paths)
         return None
+
+
+def _question(
+    request: CommandRequest,
+    item: CommandExecution,
+    context: ToolContext,
+    ask: Ask | None = None,
+) -> CommandQuestion:
+    """The question about a command."""
+    return CommandQuestion(
+        thread_id=context.thread_id,
+        turn_id=context.turn_id,
+        item_id=item.id,
+        asked_at_ms=int(context.clock.now() * 1000),
+        effect=digest("command", request.argv, request.cwd),
+        command=item.command,
+        cwd=item.cwd,
+        actions=tuple(item.command_actions),
+        reason=ask.reason if ask is not None else request.justification,
+        amendment=ask.amendment if ask is not None else None,
+    )
 
 
 def _not_patched(item: FileChange, status: str, text: str, context: ToolContext) -> ToolOutput:
