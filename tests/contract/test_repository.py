@@ -607,6 +607,23 @@ async def test_a_page_of_large_events_is_cut_but_never_empty(plane: Plane) -> No
     assert ([e.seq for e in first.items], [e.seq for e in rest.items]) == ([3], [4])
 
 
+async def test_readers_of_many_logs_at_once_each_get_their_page(plane: Plane) -> None:
+    runs = [await plane.run() for _ in range(3)]
+    claims = [await plane.claim(run, f"r{n}") for n, run in enumerate(runs)]
+    for number, claim in enumerate(claims):
+        await plane.append(claim, 1, *[text(number * 10 + n) for n in range(4)])
+    asked = [(run.id, after, limit) for run in runs for after in (0, 3, 6) for limit in (2, 100)]
+    read = plane.repository.read_events
+    reads = [*(read(*each) for each in asked * 2), read("no", 0, 1)]
+    pages = await asyncio.gather(*reads, return_exceptions=True)
+    assert isinstance(pages.pop(), NotFound)
+    for (run_id, after, limit), page in zip(asked * 2, pages, strict=True):
+        assert not isinstance(page, BaseException)
+        assert page == await read(run_id, after, limit)
+        assert [event.seq for event in page.items] == list(range(after + 1, 7))[:limit]
+        assert {event.run_id for event in page.items} <= {run_id}
+
+
 async def test_appenders_racing_on_many_runs_leave_gapless_logs(plane: Plane) -> None:
     runs = [await plane.run() for _ in range(8)]
     claims = [await plane.claim(run, f"r{n}") for n, run in enumerate(runs)]

@@ -14,7 +14,7 @@ from pathlib import Path
 from treadle.cli.bench_control.report import Figure
 from treadle.cli.wiring.loop import run_loop
 
-PARTS = ("storage",)
+PARTS = ("storage", "http", "fleet", "start")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -68,13 +68,20 @@ async def _measure(options: argparse.Namespace) -> int:
 async def _on_database(
     kind: str, url: str | None, folder: Path, options: argparse.Namespace, figures: list[Figure]
 ) -> None:
-    from treadle.cli.bench_control import storage
+    from treadle.cli.bench_control import fleet, storage, through_http
 
     seconds, rounds = (0.3, 1) if options.quick else (1.0, 3)
     parts = options.only or PARTS
     found: list[Figure] = []
     if "storage" in parts:
         found += await storage.measure(kind, url, folder / "storage", seconds, rounds)
+    if "http" in parts:
+        found += await through_http.measure(kind, url, folder / f"http-{kind}", 3 * seconds)
+    if "fleet" in parts:
+        turns = 5 if options.quick else 40
+        found += await fleet.measure(kind, url, folder / f"fleet-{kind}", turns)
+    if "start" in parts and url is None:
+        found += await through_http.measure_start(folder, 1 if options.quick else 5)
     figures += found
     if not options.json:
         print(f"-- {kind}, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")

@@ -20,9 +20,11 @@ from treadle.control.db.postgres_migrate import lock_schema, migrate
 from treadle.control.db.postgres_transaction import (
     BufferedTransaction,
     WaitingKey,
+    page_key,
     waiting_parameters,
 )
 from treadle.control.db.repository import Repository
+from treadle.control.db.runs import PAGE_BYTES
 from treadle.control.db.threads import ThreadRepository
 from treadle.control.db.transaction import Needs, Row, Transaction, load_statements
 from treadle.control.db.writer import DatabaseThread
@@ -33,6 +35,8 @@ T = TypeVar("T")
 SCHEMES = ("postgresql://", "postgres://")
 DIALECT = "postgres"
 OLDEST_SERVER = 140000
+# Each is up to about 1 MiB.
+PAGES_AT_ONCE = 32
 READERS = 2
 
 
@@ -135,10 +139,30 @@ class _Reading(_Session):
         self._statements = {**self._statements, "read_head": self._statements["peek_head"]}
 
     def begin(self, needs: list[Needs]) -> Transaction:
-        del needs
         self._link.ensure()
         self._link.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        return BufferedTransaction(self._link, self._statements, self._now)
+        tx = BufferedTransaction(self._link, self._statements, self._now)
+        pages = {piece.page for piece in needs if piece.page and "\0" not in piece.page[0]}
+        if len(pages) > 1:
+            self._read_pages(tx, sorted(pages)[:PAGES_AT_ONCE])
+        return tx
+
+    def _read_pages(self, tx: BufferedTransaction, pages: list[tuple[str, int, int]]) -> None:
+        """Read pages of logs ahead, those of one limit by one statement."""
+        for limit in {limit for _, _, limit in pages}:
+            asked = [(run_id, after_seq) for run_id, after_seq, each in pages if each == limit]
+            found: dict[tuple[str, int], list[Row]] = {key: [] for key in asked}
+            rows = self._all(
+                "read_pages",
+                runs=[run_id for run_id, _ in asked],
+                afters=[after_seq for _, after_seq in asked],
+                limit=limit,
+                size=PAGE_BYTES,
+            )
+            for row in rows:
+                found[row["run_id"], row["after_seq"]].append(row)
+            for (run_id, after_seq), page in found.items():
+                tx.know_page(page_key(run_id, after_seq, limit), page)
 
     def look_and_close(self) -> list[str]:
         """Names of migrations that are missing."""

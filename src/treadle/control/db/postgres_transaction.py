@@ -53,6 +53,7 @@ SEES = {
     "waiting_runs": _HEADS,
     "lapsed_runs": _HEADS,
     "read_events": frozenset[str](),
+    "read_page": _HEADS,
     "read_command": _COMMANDS,
     "list_commands": _COMMANDS,
     "open_commands": _COMMANDS,
@@ -61,7 +62,7 @@ SEES = {
     "note_wait": frozenset[str](),
 }
 # Reads of events see what was inserted before.
-SEES_EVENTS = frozenset({"read_events"})
+SEES_EVENTS = frozenset({"read_events", "read_page"})
 # Reads that lock the heads they find, and return them whole.
 LOCKING = frozenset({"waiting_runs", "lapsed_runs"})
 
@@ -97,6 +98,11 @@ def waiting_parameters(key: WaitingKey) -> dict[str, Any]:
     return dict(zip(WAITING, key, strict=True))
 
 
+def page_key(run_id: str, after_seq: int, limit: int) -> Key:
+    """Under which a page of a log is known."""
+    return ("page", f"{run_id} {after_seq} {limit}")
+
+
 class BufferedTransaction(Transaction):
     """See the module."""
 
@@ -118,6 +124,10 @@ class BufferedTransaction(Transaction):
         """Take what was read ahead: the rows of each id."""
         for id_, rows in found.items():
             self._known[kind, id_] = rows
+
+    def know_page(self, key: Key, rows: list[Row]) -> None:
+        """Take a page of a log that was read ahead."""
+        self._known[key] = rows
 
     def know_time(self, now_ms: int) -> None:
         """Take the time that was read once all locks were held."""
@@ -141,6 +151,8 @@ class BufferedTransaction(Transaction):
                 return self._take_waiting(pool, parameters["limit"])
         kind, id_ = ANSWERS.get(name, (name, ""))
         key = (kind, parameters.get(id_, ""))
+        if name == "read_page":
+            key = page_key(*(parameters[each] for each in ("run_id", "after_seq", "limit")))
         known = self._piece_known.get(key) if key in self._piece_known else self._known.get(key)
         if known is not None:
             return known

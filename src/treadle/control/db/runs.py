@@ -64,16 +64,13 @@ def list_runs(tx: Transaction, query: RunQuery) -> list[Run]:
 
 def read_events(tx: Transaction, run_id: str, after_seq: int, limit: int) -> EventPage:
     """A page of the log, cut at about `PAGE_BYTES` but never empty while there is more."""
-    progress = read_progress(tx, run_id)
+    rows = tx.all("read_page", run_id=run_id, after_seq=after_seq, limit=limit, size=PAGE_BYTES)
+    if not rows:
+        raise run_not_found()
+    progress = _progress_of(rows[0])
     if after_seq + 1 < progress.min_seq:
         raise EventsGone(progress.min_seq)
-    items: list[Event] = []
-    size = 0
-    for row in tx.all("read_events", run_id=run_id, after_seq=after_seq, limit=limit):
-        size += len(row["payload"])
-        if items and size > PAGE_BYTES:
-            break
-        items.append(_event_of(run_id, row))
+    items = [_event_of(run_id, row) for row in rows if row["seq"] is not None]
     return EventPage(items=items, last_seq=progress.last_seq, terminal=progress.ended)
 
 
@@ -82,6 +79,10 @@ def read_progress(tx: Transaction, run_id: str) -> Progress:
     row = tx.one("read_progress", run_id=run_id)
     if row is None:
         raise run_not_found()
+    return _progress_of(row)
+
+
+def _progress_of(row: Row) -> Progress:
     return Progress(row["last_seq"], row["cmd_last"], bool(row["ended"]), row["min_seq"])
 
 

@@ -124,7 +124,7 @@ class ThreadRepository:
     async def read_events(self, run_id: str, after_seq: int, limit: int) -> EventPage:
         """See `Repository.read_events`."""
         work = partial(runs.read_events, run_id=run_id, after_seq=after_seq, limit=limit)
-        return await self._read(work)
+        return await self._read(work, Needs(page=(run_id, after_seq, limit)))
 
     async def read_progress(self, run_id: str) -> Progress:
         """See `Repository.read_progress`."""
@@ -244,8 +244,10 @@ class ThreadRepository:
         await self._writer.close()
         await self._after_close()
 
-    async def _read(self, work: Callable[[Transaction], T | ControlFault]) -> T:
-        return await min(self._readers, key=lambda reader: reader.waiting).run(work)
+    async def _read(
+        self, work: Callable[[Transaction], T | ControlFault], needs: Needs = NO_NEEDS
+    ) -> T:
+        return await min(self._readers, key=lambda reader: reader.waiting).run(work, needs)
 
     async def _write(
         self, work: Callable[[Transaction], T | ControlFault], needs: Needs = NO_NEEDS

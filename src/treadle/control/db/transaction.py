@@ -79,6 +79,8 @@ class Needs:
     """Ids of runners that are read."""
     folds: bool = False
     """Whether the folds and open commands of these runs are read too."""
+    page: tuple[str, int, int] | None = None
+    """A page of a log that is read: of which run, after which seq, how many events at most."""
     pool: Pool | None = None
     """A claim of waiting runs."""
 

@@ -44,6 +44,32 @@ SELECT spec, fold, created_at_ms, updated_at_ms FROM runs WHERE run_id = :run_id
 SELECT seq, epoch, producer_seq, type, command_id, at, payload FROM run_events
 WHERE run_id = :run_id AND seq > :after_seq ORDER BY seq LIMIT :limit
 
+-- name: read_page
+-- Where the run is, beside each event of the page; without events once, with nothing beside it. The
+-- size is known without reading what is large, so that no more of that is read than is wanted.
+SELECT h.last_seq, h.cmd_last, h.ended, h.min_seq, e.seq, e.epoch, e.producer_seq, e.type,
+    e.command_id, e.at, e.payload
+FROM run_heads h LEFT JOIN LATERAL (
+    SELECT *, sum(octet_length(payload)) OVER (ORDER BY seq) AS total,
+        row_number() OVER (ORDER BY seq) AS place
+    FROM (SELECT * FROM run_events WHERE run_id = h.run_id AND seq > :after_seq
+        ORDER BY seq LIMIT :limit) AS picked) AS e
+    ON e.total <= :size::bigint OR e.place = 1
+WHERE h.run_id = :run_id ORDER BY e.seq
+
+-- name: read_pages
+-- The same for many at once.
+SELECT a.run_id, a.after_seq, h.last_seq, h.cmd_last, h.ended, h.min_seq, e.seq, e.epoch,
+    e.producer_seq, e.type, e.command_id, e.at, e.payload
+FROM unnest(:runs::text[], :afters::bigint[]) AS a (run_id, after_seq)
+JOIN run_heads h ON h.run_id = a.run_id LEFT JOIN LATERAL (
+    SELECT *, sum(octet_length(payload)) OVER (ORDER BY seq) AS total,
+        row_number() OVER (ORDER BY seq) AS place
+    FROM (SELECT * FROM run_events WHERE run_id = a.run_id AND seq > a.after_seq
+        ORDER BY seq LIMIT :limit) AS picked) AS e
+    ON e.total <= :size::bigint OR e.place = 1
+ORDER BY a.run_id, a.after_seq, e.seq
+
 -- name: read_progress
 SELECT last_seq, cmd_last, ended, min_seq FROM run_heads WHERE run_id = :run_id
 

@@ -63,6 +63,18 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 SELECT seq, epoch, producer_seq, type, command_id, at, payload FROM run_events
 WHERE run_id = :run_id AND seq > :after_seq ORDER BY seq LIMIT :limit
 
+-- name: read_page
+-- Where the run is, beside each event of the page; without events once, with nothing beside it.
+SELECT h.last_seq, h.cmd_last, h.ended, h.min_seq, e.seq, e.epoch, e.producer_seq, e.type,
+    e.command_id, e.at, e.payload
+FROM run_heads h LEFT JOIN (
+    SELECT *, sum(length(payload)) OVER (ORDER BY seq) AS total,
+        row_number() OVER (ORDER BY seq) AS place
+    FROM (SELECT * FROM run_events WHERE run_id = :run_id AND seq > :after_seq
+        ORDER BY seq LIMIT :limit)) AS e
+    ON e.total <= :size OR e.place = 1
+WHERE h.run_id = :run_id ORDER BY e.seq
+
 -- name: read_progress
 SELECT last_seq, cmd_last, ended, min_seq FROM run_heads WHERE run_id = :run_id
 
