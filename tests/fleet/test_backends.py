@@ -55,7 +55,9 @@ class Bench:
 
     def shell(self, command: str) -> Step:
         """A call of the shell tool, which all of them have under this name."""
-        return calls(function_call("exec_command", {"cmd": command, "login": False}))
+        # On a slow machine a call would yield before its command is done, and the turn end with it.
+        arguments = {"cmd": command, "login": False, "yield_time_ms": 30_000}
+        return calls(function_call("exec_command", arguments))
 
 
 @pytest.fixture(params=list(BACKENDS))
