@@ -135,5 +135,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         (place / "home").mkdir()
-        shutil.copytree(DATA / "project", place / "workspace")
+        shutil.copytree(
+            DATA / "project", place / "workspace", ignore=shutil.ignore_patterns("__pycache__")
+        )
         asyncio.run(record(place / "home", place / "workspace", DATA / "cassette.jsonl"))
