@@ -90,7 +90,8 @@ class Programme:
         kinds = rng.choices(list(weights), list(weights.values()), k=self.faults)
         # Each kind comes at least once where there is room for it.
         missing = [kind for kind in weights if kind not in kinds]
-        kinds[: len(missing)] = missing[: len(kinds)]
+        if len(kinds) >= len(weights):
+            kinds[: len(missing)] = missing
         rng.shuffle(kinds)
         places = sorted(rng.uniform(0.02, 0.95) for _ in kinds)
         return [

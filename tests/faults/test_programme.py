@@ -11,8 +11,8 @@ from faults.programme import run_programme
 from faults.schedule import Programme
 
 SHORT = {
-    "sqlite": Programme(seed=4, events=2500, faults=5, database="sqlite", runs=4),
-    "postgres": Programme(seed=1, events=4000, faults=8, database="postgres", runs=4),
+    "sqlite": Programme(seed=10, events=2500, faults=5, database="sqlite", runs=4),
+    "postgres": Programme(seed=1579, events=4000, faults=8, database="postgres", runs=4),
 }
 
 
