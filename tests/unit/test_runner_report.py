@@ -13,7 +13,7 @@ import pytest
 from treadle.kit.clock import SystemClock
 from treadle.kit.redact import Redactor
 from treadle.kit.tasks import TaskScope
-from treadle.runner.claim import Lease
+from treadle.runner.claim import Heartbeats, Lease
 from treadle.runner.manager_client import ManagerClient
 from treadle.runner.manager_types import Claim, Registration, Run
 from treadle.runner.report import BACKLOG_EVENTS, Lost, Reporter
@@ -54,7 +54,8 @@ async def reporting(
     run = Run(id="run", status="claimed")
     claim = Claim(run_id="run", epoch=1, token="t", lease_ms=10_000, remaining_ms=10_000, run=run)
     client = ManagerClient("http://manager.test", transport=httpx.MockTransport(manager))
-    lease = Lease(client, Registration(id="x", token="s"), claim, clock)
+    heartbeats = Heartbeats(client, Registration(id="x", token="s"), clock)
+    lease = Lease(heartbeats, claim, clock)
     spool = Spool(folder, "run", 1)
     reporter = Reporter(client, lease, spool, clock, Redactor(secrets))
     tasks = TaskScope("test")

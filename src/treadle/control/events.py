@@ -1,8 +1,8 @@
 """The run log as the front doors see it: writes go through, readers park until something is new.
 
 A reader holds a cursor, never a queue: what wakes it is a bell per run that says only "look again".
-Bells are hints; a parked reader looks by itself every few seconds, so a lost hint costs time and
-nothing else.
+Bells are hints; a parked reader looks by itself now and then, so a lost hint costs time and nothing
+else.
 """
 
 import asyncio
@@ -17,7 +17,8 @@ from treadle.kit.clock import Clock
 
 T = TypeVar("T")
 
-LOOK_AGAIN_SECONDS = 5.0
+LOOK_AGAIN_SECONDS = 20.0
+"""Bells of one process are not lost, and other managers' are looked after by `postgres_hints`."""
 
 
 class Bells:

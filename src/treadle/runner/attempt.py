@@ -22,12 +22,12 @@ from treadle.kit.tasks import TaskScope
 from treadle.kit.tracing import span
 from treadle.runner import recovery
 from treadle.runner.agent import Agent
-from treadle.runner.claim import Lease
+from treadle.runner.claim import Heartbeats, Lease
 from treadle.runner.drive import NOT_ACTIVE, Limits, Outcome, TurnDriver, interruption
 from treadle.runner.feed import OPEN_STATES, Feed
 from treadle.runner.home import AgentHome
 from treadle.runner.manager_client import ManagerClient, ManagerError, ManagerUnreachable
-from treadle.runner.manager_types import Claim, Command, Registration
+from treadle.runner.manager_types import Claim, Command
 from treadle.runner.options import RunnerId, RunnerOptions, RunnerResult
 from treadle.runner.questions import NOT_OPEN, Questions
 from treadle.runner.report import Lost, Reporter
@@ -52,18 +52,18 @@ class Attempt:
         self,
         options: RunnerOptions,
         client: ManagerClient,
-        registration: Registration,
+        heartbeats: Heartbeats,
         claim: Claim,
         clock: Clock,
     ) -> None:
-        """Take over what `claim` granted; nothing runs before `run`."""
+        """Take over what the runner of `heartbeats` was granted; nothing runs before `run`."""
         self._options = options
         self._client = client
         self._claim = claim
         self._clock = clock
-        self._runner_id = registration.id
+        self._runner_id = heartbeats.runner_id
         self._setup = Setup(options, claim.run)
-        self._lease = Lease(client, registration, claim, clock)
+        self._lease = Lease(heartbeats, claim, clock)
         self._tasks = TaskScope(f"run-{claim.run_id}")
         self._turns: deque[Command] = deque()
         self._news = asyncio.Event()

@@ -1,18 +1,27 @@
-"""Holding a run: register, claim with patience, renew, and stop oneself in time.
+"""Holding runs: claim with patience, renew together, and stop oneself in time.
 
 `acquire` waits for another runner's stale lease. A `Lease` is renewed by every accepted write and
-by heartbeats in between; it is lost when the manager says so, or when the runner's own monotonic
-clock says that the manager may have given the run away. Then `lost` is set and nothing sets it
-back: a fenced runner stops, whatever else it hoped for. Knows no backend.
+by heartbeats in between, one for all leases of a registration; it is lost when the manager says so,
+or when the runner's own monotonic clock says that the manager may have given the run away. Then
+`lost` is set and nothing sets it back: a fenced runner stops, whatever else it hoped for. Knows no
+backend.
 """
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 from treadle.kit.clock import Clock
 from treadle.runner.manager_client import ManagerClient, ManagerError, ManagerUnreachable
-from treadle.runner.manager_types import AppendAnswer, Claim, HeldRunAnswer, Registration
+from treadle.runner.manager_types import (
+    AppendAnswer,
+    Claim,
+    HeartbeatAnswer,
+    HeldRunAnswer,
+    Registration,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +29,8 @@ MARGIN_PART = 0.2
 """Part of the lease by which the runner fences itself earlier than the manager would."""
 BEATS_PER_LEASE = 3
 MIN_WAIT_SECONDS = 0.01
+BEAT_SECONDS = 2.0
+"""A heartbeat without an answer is given up after this or a third of the lease, what is longer."""
 LOST_CODES = frozenset({"fenced", "terminal", "claim-token-invalid", "run-not-found"})
 
 
@@ -88,19 +99,16 @@ async def acquire(
 class Lease:
     """One held run; `keep` renews it until it is lost or the task is cancelled."""
 
-    def __init__(
-        self, client: ManagerClient, registration: Registration, claim: Claim, clock: Clock
-    ) -> None:
+    def __init__(self, heartbeats: "Heartbeats", claim: Claim, clock: Clock) -> None:
         """Hold what `claim` granted just now."""
         self.run_id = claim.run_id
         self.epoch = claim.epoch
         self.token = claim.token
-        self._client = client
-        self._registration = registration
+        self._heartbeats = heartbeats
         self._clock = clock
         self._lease_seconds = claim.lease_ms / 1000
         self._fence_at = clock.monotonic() + self._safe(claim.remaining_ms)
-        self._beat_at = clock.monotonic() + self._lease_seconds / BEATS_PER_LEASE
+        self._beat_at = clock.monotonic() + self.pause_seconds
         self._progress_at = clock.monotonic()
         self.lost = asyncio.Event()
         self.lost_reason = ""
@@ -109,18 +117,37 @@ class Lease:
         self.cmd_last = 0
         self.cmd_news = asyncio.Event()
 
+    @property
+    def pause_seconds(self) -> float:
+        """How long a renewal is good for before the next one is sent."""
+        return self._lease_seconds / BEATS_PER_LEASE
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it wants a heartbeat now."""
+        return self._clock.monotonic() >= self._beat_at
+
     def renewed(self, answer: AppendAnswer | HeldRunAnswer, asked_at: float) -> None:
         """Take in an answer to a write or heartbeat that was sent at `asked_at` (monotonic)."""
         # Counted from before the request left: the manager's lease starts no earlier than that.
         self._fence_at = max(self._fence_at, asked_at + self._safe(answer.remaining_ms))
-        self._beat_at = asked_at + self._lease_seconds / BEATS_PER_LEASE
+        self._beat_at = asked_at + self.pause_seconds
         if answer.cmd_last > self.cmd_last:
             self.cmd_last = answer.cmd_last
             self.cmd_news.set()
 
+    def put_off(self) -> None:
+        """A heartbeat told nothing of this run: soon another one."""
+        self._beat_at = max(self._beat_at, self._clock.monotonic() + self.pause_seconds / 4)
+
     def progressed(self) -> None:
         """The backend did something; heartbeats tell the manager how long ago."""
         self._progress_at = self._clock.monotonic()
+
+    def line(self, now: float) -> dict[str, Any]:
+        """What a heartbeat says of it."""
+        activity_ms = round((now - self._progress_at) * 1000)
+        return {"runId": self.run_id, "epoch": self.epoch, "activityMs": activity_ms}
 
     def lose(self, reason: str) -> None:
         """Stop holding the run; final."""
@@ -131,40 +158,20 @@ class Lease:
 
     async def keep(self) -> None:
         """Renew until lost; a failed heartbeat is tried again, but only as long as it is safe."""
-        pause = self._lease_seconds / BEATS_PER_LEASE
-        while not self.lost.is_set():
-            now = self._clock.monotonic()
-            if now >= self._fence_at:
-                self.lose("the lease could not be renewed in time")
-                return
-            if now < self._beat_at:
-                await self._rest(min(self._beat_at, self._fence_at) - now)
-                continue
-            try:
-                async with asyncio.timeout(self._fence_at - now):
-                    await self._beat(now)
-            except ManagerError as error:
-                if error.code in LOST_CODES or error.status in {401, 404}:
-                    self.lose(error.detail)
-                    return
-                await self._rest(pause / 4)
-            except (ManagerUnreachable, TimeoutError):
-                await self._rest(pause / 4)
-
-    async def _beat(self, now: float) -> None:
-        activity_ms = round((now - self._progress_at) * 1000)
-        held = {"runId": self.run_id, "epoch": self.epoch, "activityMs": activity_ms}
-        token = self._registration.token
-        answer = await self._client.heartbeat(self._registration.id, token, [held])
-        if answer.draining:
-            self.draining.set()
-        if self.run_id in answer.lost:
-            self.lose("the manager gave the run to another runner or ended it")
-            return
-        self._beat_at = now + self._lease_seconds / BEATS_PER_LEASE
-        for each in answer.runs:
-            if each.run_id == self.run_id:
-                self.renewed(each, now)
+        self._heartbeats.hold(self)
+        try:
+            while not self.lost.is_set():
+                now = self._clock.monotonic()
+                if now >= self._fence_at:
+                    self.lose("the lease could not be renewed in time")
+                elif now < self._beat_at:
+                    await self._rest(min(self._beat_at, self._fence_at) - now)
+                else:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(self._fence_at - now):
+                            await self._heartbeats.beat(self)
+        finally:
+            self._heartbeats.let_go(self)
 
     async def _rest(self, seconds: float) -> None:
         try:
@@ -175,3 +182,76 @@ class Lease:
 
     def _safe(self, remaining_ms: int) -> float:
         return remaining_ms / 1000 - self._lease_seconds * MARGIN_PART
+
+
+class Heartbeats:
+    """Renews all runs that one registration holds by one request; make one per registration.
+
+    A run that becomes due takes the others along, so that they fall due together from then on:
+    the manager hears a runner as often as one run asks for it, however many it holds.
+    """
+
+    def __init__(self, client: ManagerClient, registration: Registration, clock: Clock) -> None:
+        """Speak for `registration`; holds nothing yet."""
+        self.runner_id = registration.id
+        self._token = registration.token
+        self._client = client
+        self._clock = clock
+        self._leases: dict[str, Lease] = {}
+        self._sending = asyncio.Lock()
+
+    def hold(self, lease: Lease) -> None:
+        """Take a run along from now on."""
+        earlier = self._leases.get(lease.run_id)
+        if earlier is not None and earlier is not lease:
+            earlier.lose("this runner has claimed the run anew")
+        self._leases[lease.run_id] = lease
+
+    def let_go(self, lease: Lease) -> None:
+        """Speak of a run no more; the same again is harmless."""
+        if self._leases.get(lease.run_id) is lease:
+            del self._leases[lease.run_id]
+
+    async def beat(self, asking: Lease) -> None:
+        """Renew what is held, unless another run's request renewed `asking` meanwhile.
+
+        What came of it is told to the leases: renewed, lost, or to be tried again soon.
+        """
+        async with self._sending:
+            if asking.is_due and not asking.lost.is_set():
+                await self._send(asking)
+
+    async def _send(self, asking: Lease) -> None:
+        held = [lease for lease in self._leases.values() if not lease.lost.is_set()]
+        now = self._clock.monotonic()
+        lines = [lease.line(now) for lease in held]
+        try:
+            async with asyncio.timeout(max(asking.pause_seconds, BEAT_SECONDS)):
+                answer = await self._client.heartbeat(self.runner_id, self._token, lines)
+        except ManagerError as error:
+            is_final = error.code in LOST_CODES or error.status in {401, 404}
+            for lease in held:
+                if is_final:
+                    lease.lose(error.detail)
+                else:
+                    lease.put_off()
+        except (ManagerUnreachable, TimeoutError):
+            for lease in held:
+                lease.put_off()
+        else:
+            # Those let go while it was under way were given back: that is no loss.
+            still = [each for each in held if self._leases.get(each.run_id) is each]
+            _take_in(answer, still, now)
+
+
+def _take_in(answer: HeartbeatAnswer, held: list[Lease], asked_at: float) -> None:
+    renewals = {each.run_id: each for each in answer.runs}
+    for lease in held:
+        if answer.draining:
+            lease.draining.set()
+        if lease.run_id in answer.lost:
+            lease.lose("the manager gave the run to another runner or ended it")
+        elif (renewal := renewals.get(lease.run_id)) is not None:
+            lease.renewed(renewal, asked_at)
+        else:
+            lease.put_off()

@@ -13,7 +13,8 @@ from treadle.runner.claim import Lease
 from treadle.runner.manager_client import ManagerClient, ManagerError, ManagerUnreachable
 from treadle.runner.manager_types import Claim, Command
 
-PARK_MS = 25_000
+PARK_MS = 55_000
+"""Below the minute after which proxies commonly cut a silent request."""
 OPEN_STATES = frozenset({"pending", "delivered"})
 
 

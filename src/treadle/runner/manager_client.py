@@ -42,6 +42,8 @@ from treadle.runner.manager_types import (
 T = TypeVar("T")
 
 CONNECT_SECONDS = 5.0
+KEEP_SECONDS = 60.0
+"""An unused connection is kept over several heartbeats; the manager keeps it for longer."""
 ANSWER_SECONDS = 30.0
 """How long an answer may take beyond the time that the request itself asks to be parked."""
 STREAM_SILENCE_SECONDS = 40.0
@@ -99,7 +101,11 @@ class ManagerClient:
         self._http = httpx.AsyncClient(
             base_url=base_url.rstrip("/"),
             timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
-            limits=httpx.Limits(max_connections=100, max_keepalive_connections=20),
+            limits=httpx.Limits(
+                max_connections=100,
+                max_keepalive_connections=20,
+                keepalive_expiry=KEEP_SECONDS,
+            ),
             transport=transport,
             trust_env=False,
             # The certificate store takes longer to load than a call; plain http has no use for it.

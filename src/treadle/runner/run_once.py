@@ -13,14 +13,14 @@ from treadle.kit.deadlines import finish
 from treadle.kit.mint import new_id
 from treadle.kit.tasks import TaskScope
 from treadle.runner.attempt import Attempt
-from treadle.runner.claim import Claimant, ClaimTimeout, Patience, RunEnded, acquire
+from treadle.runner.claim import Claimant, ClaimTimeout, Heartbeats, Patience, RunEnded, acquire
 from treadle.runner.manager_client import ManagerClient, ManagerError, ManagerUnreachable
 from treadle.runner.manager_types import Claim, Registration
 from treadle.runner.options import InterruptLadder, RunnerId, RunnerOptions, RunnerResult
 
 logger = logging.getLogger(__name__)
 
-POOL_WAIT_MS = 20_000
+POOL_WAIT_MS = 30_000
 POOL_PAUSE_SECONDS = 1.0
 DRAIN_SECONDS = 30.0
 CLOSE_SECONDS = 15.0
@@ -54,7 +54,8 @@ async def run_once(options: RunnerOptions, clock: Clock | None = None) -> Runner
             return _unclaimed(options, registration, "run-ended", ended.terminal_status)
         except ClaimTimeout:
             return _unclaimed(options, registration, "claim-timeout", None)
-        return await Attempt(options, client, registration, claim, clock).run()
+        heartbeats = Heartbeats(client, registration, clock)
+        return await Attempt(options, client, heartbeats, claim, clock).run()
 
 
 async def serve(
@@ -93,6 +94,7 @@ class _Pool:
         self._tasks = TaskScope("serve")
         self._attempts: set[Attempt] = set()
         self._registration: Registration | None = None
+        self._heartbeats: Heartbeats | None = None
 
     async def serve(self, stop: asyncio.Event) -> None:
         watch = TaskScope("serve-watch")
@@ -125,11 +127,11 @@ class _Pool:
                 claim = await self._next_claim()
             except _Drained:
                 return
-            if claim is None or self._registration is None:
+            if claim is None or self._heartbeats is None:
                 self._free.release()
                 await asyncio.sleep(POOL_PAUSE_SECONDS)
                 continue
-            attempt = Attempt(self._options, self._client, self._registration, claim, self._clock)
+            attempt = Attempt(self._options, self._client, self._heartbeats, claim, self._clock)
             self._attempts.add(attempt)
             self._tasks.start(self._work(attempt), f"run-{claim.run_id}")
 
@@ -137,6 +139,7 @@ class _Pool:
         try:
             if self._registration is None:
                 self._registration = await _register(self._client, self._options, None)
+                self._heartbeats = Heartbeats(self._client, self._registration, self._clock)
             claims = await _claim_next(self._client, self._options, self._registration)
         except ManagerError as error:
             if error.code == "runner-draining":

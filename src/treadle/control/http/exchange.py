@@ -34,7 +34,7 @@ T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
-MAX_WAIT_MS = 30_000
+MAX_WAIT_MS = 60_000
 MAX_KEY_CHARACTERS = 200
 
 

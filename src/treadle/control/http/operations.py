@@ -57,7 +57,7 @@ class Operation:
 AFTER_SEQ = Query("afterSeq", "Only what is newer than this seq.", (0, None))
 # Larger values count as the maximum, so these have none.
 LIMIT = Query("limit", "How many at most.", (1, None))
-WAIT_MS = Query("waitMs", "Wait this long for something new; at most 30000 count.", (0, None))
+WAIT_MS = Query("waitMs", "Wait this long for something new; at most 60000 count.", (0, None))
 _RUN = "/api/v1/runs/{run_id}"
 _FENCED = (400, 401, 404, 409, 413)
 
