@@ -6,6 +6,7 @@ counted from the log itself. What happens between two of them (deltas, status, q
 with the numbers in between, and is gone when the thread leaves memory. Pure folds over records.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
@@ -54,7 +55,15 @@ def count_record(count: int, at: float) -> Foreign:
 
 def count_events(records: Iterable[ThreadRecord]) -> int:
     """How many kept events a log has had, those of turns taken back since included."""
-    return sum(step for _, step in _steps(records))
+    log = list(records)
+    kinds = Counter(map(type, log))
+    if kinds[Foreign] and any(type(one) is Foreign and one.type == COUNT_LINE for one in log):
+        return sum(step for _, step in _steps(log))
+    # Long logs are counted whenever they are opened: by kind, where no line tells the count.
+    told = 0
+    if kinds[UsageRecorded]:
+        told = sum(type(one) is UsageRecorded and one.usage is not None for one in log)
+    return kinds[TurnStarted] + kinds[TurnEnded] + kinds[ItemDone] + told
 
 
 def recorded_events(thread_id: str, records: Iterable[ThreadRecord]) -> Iterator[Recorded]:

@@ -2,16 +2,18 @@
 
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from treadle.config.providers import ProviderConfig
-from treadle.engine.model.cassette import CassettePlayer, CassetteRecorder
 from treadle.engine.model.model_client import ModelClient
 from treadle.engine.model.profiles import ProviderSettings
 from treadle.engine.model.responses import ResponsesClient
 from treadle.engine.model.retry import RetryingClient
 from treadle.engine.model.transport import HttpTransport
+
+if TYPE_CHECKING:
+    from treadle.engine.model.cassette import CassettePlayer
 
 _CLIENTS_KEPT = 64
 
@@ -49,15 +51,21 @@ class ModelClients:
             request_max_retries=settings.request_max_retries,
             stream_max_retries=settings.stream_max_retries,
         )
-        return client if self._record_to is None else CassetteRecorder(client, self._record_to)
+        if self._record_to is None:
+            return client
+        from treadle.engine.model.cassette import CassetteRecorder
+
+        return CassetteRecorder(client, self._record_to)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._transport.close()
 
 
-def _player(url: str) -> CassettePlayer:
+def _player(url: str) -> "CassettePlayer":
     """The recording at `cassette:///PATH?paceMs=N`."""
+    from treadle.engine.model.cassette import CassettePlayer
+
     parts = urlsplit(url)
     pace_ms = parse_qs(parts.query).get("paceMs", ["0"])[0]
     return CassettePlayer(Path(parts.path), pace_seconds=int(pace_ms) / 1000)

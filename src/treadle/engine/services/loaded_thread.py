@@ -111,14 +111,15 @@ class ThreadLog:
     def recall(self, records: list[ThreadRecord]) -> None:
         """Begin with what a stored log says of inbox, approvals, sub-agents and goal."""
         self._inbox, self.approvals = InboxFold(), ApprovalFold()
-        self.agents, self.budget = OpenAgents(records), BudgetFold()
-        kept = {record.type for record in records if type(record) is Foreign}
-        if kept & {INBOX_LINE, APPROVAL_LINE, BUDGET_LINE}:
+        # Lines of these kinds are few in a long log: whoever looks for some looks at those alone.
+        lines = [record for record in records if type(record) is Foreign]
+        self.agents, self.budget = OpenAgents(lines), BudgetFold()
+        if {record.type for record in lines} & {INBOX_LINE, APPROVAL_LINE, BUDGET_LINE}:
             for record in records:
                 self._inbox.add(record)
                 self.approvals.add(record)
                 self.budget.add(record)
-        self.goal = latest_goal(records)
+        self.goal = latest_goal(lines)
 
     def hold(self, record: ThreadRecord) -> None:
         """Take a record that counts from now on and is stored behind the thread's first ones."""

@@ -1,12 +1,13 @@
-"""Turns that are no conversation with the user: compactions, reviews, the user's own commands."""
+"""Turns that are no conversation with the user: compactions, reviews, the user's own commands.
+
+What carries them out is loaded with the first one: most servers never see any.
+"""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from treadle.domain.reviews import ReviewTarget
 from treadle.domain.turns import Turn
-from treadle.engine.agent.compact_turn import CompactTurn
-from treadle.engine.agent.review_turn import ReviewTurn
-from treadle.engine.agent.shell_turn import ShellTurn
 from treadle.engine.agent.turn_loop import TurnLoop
 from treadle.engine.agent.turn_parts import TurnParts
 from treadle.engine.agent.turn_state import Steer, TurnOver
@@ -14,11 +15,13 @@ from treadle.engine.services.attachments import load_images, load_skill
 from treadle.engine.services.errors import Refused, TurnInTheWay
 from treadle.engine.services.loaded_thread import LoadedThread, RunningTurn
 from treadle.engine.services.planning import Overrides
-from treadle.engine.services.review_orders import make_order
 from treadle.engine.services.thread_fork import ForkRequest, Forks
 from treadle.engine.services.threads import Client
 from treadle.engine.services.turns import Turns
-from treadle.engine.tools.user_shell import DEFAULT_TIMEOUT_MS, UserCommand, run_user_command
+
+if TYPE_CHECKING:
+    from treadle.engine.agent.shell_turn import ShellTurn
+    from treadle.engine.tools.user_shell import UserCommand
 
 _STOP_SECONDS = 5.0
 
@@ -46,6 +49,8 @@ class SpecialTurns:
             ThreadNotLoaded: the thread is not in memory.
             Refused: a turn runs, or the server is draining.
         """
+        from treadle.engine.agent.compact_turn import CompactTurn
+
         thread = await self._turns.settled(thread_id)
         _check_idle(thread, "compact the context")
         running = self._turns.launcher.launch(thread, "compact", CompactTurn)
@@ -58,6 +63,9 @@ class SpecialTurns:
             ThreadNotLoaded: the thread is not in memory.
             Refused: another turn runs, the target is blank, or the server is draining.
         """
+        from treadle.engine.agent.review_turn import ReviewTurn
+        from treadle.engine.services.review_orders import make_order
+
         thread = await self._turns.settled(thread_id)
         agent = thread.agent
         order = await make_order(target, agent.settings.cwd, agent.env)
@@ -76,6 +84,8 @@ class SpecialTurns:
         self, thread_id: str, target: ReviewTarget, client: Client
     ) -> StartedReview:
         """Start a review on a fork of a thread; raises as `review` and `Forks.fork` do."""
+        from treadle.engine.services.review_orders import make_order
+
         source = self._turns.loaded(thread_id)
         if source.ephemeral or not source.log.materialized:
             raise Refused(
@@ -96,6 +106,8 @@ class SpecialTurns:
             Refused: the command is blank, its time limit negative, or the server is draining.
             TurnInTheWay: a compaction or a review runs.
         """
+        from treadle.engine.tools.user_shell import DEFAULT_TIMEOUT_MS, UserCommand
+
         if not script.strip():
             raise Refused("command must not be empty")
         if timeout_ms is not None and timeout_ms < 0:
@@ -119,13 +131,18 @@ def _check_idle(thread: LoadedThread, deed: str) -> None:
         )
 
 
-def _shell(parts: TurnParts, command: UserCommand) -> ShellTurn:
+def _shell(parts: TurnParts, command: "UserCommand") -> "ShellTurn":
+    from treadle.engine.agent.shell_turn import ShellTurn
+    from treadle.engine.tools.user_shell import run_user_command
+
     loop = TurnLoop(parts, Steer([]), load_images=load_images, load_skill=load_skill)
     return ShellTurn(parts, lambda: run_user_command(command, parts.tools), loop)
 
 
-async def _join(thread: LoadedThread, running: RunningTurn, command: UserCommand) -> None:
+async def _join(thread: LoadedThread, running: RunningTurn, command: "UserCommand") -> None:
     """Run a command within a turn; the model hears of it with its next request."""
+    from treadle.engine.tools.user_shell import run_user_command
+
     assert running.tools is not None
     note = await run_user_command(command, running.tools)
     # The turn may be over by now, and another one run.

@@ -211,7 +211,9 @@ class LineReader:
     def _response(self, line: Line) -> None:
         """An item of the model: kept as it lies there, unless it must be looked into."""
         data = bytes(line.payload)
-        if data.isascii() and data[:1] == b"{" and b"\\u" not in data and _PASSED not in data:
+        # A search for one byte is by far the fastest: most items have no escape of any kind.
+        plain = data.isascii() and data[:1] == b"{" and not (b"\\" in data and b"\\u" in data)
+        if plain and _PASSED not in data:
             item = msgspec.Raw(data)
             self.records.append(ModelItem(at=self._at, item=item, turn_id=line.turn_id))
             return
@@ -242,12 +244,13 @@ class LineReader:
         self._add(ContextReplaced(message=message, items=items))
 
     def _event(self, line: Line) -> None:
-        event = decode_event(line.payload)
-        if event is not None:
-            self._reasoning = None
-            self._hot[type(event)](event)
+        try:
+            event = decode_event(line.payload)
+        except msgspec.ValidationError:
+            self._rare_payload(line)
             return
-        self._rare_payload(line)
+        self._reasoning = None
+        self._hot[type(event)](event)
 
     def _rare_event(self, payload: Json) -> None:
         kind = str(payload.get("type", ""))
@@ -276,10 +279,13 @@ class LineReader:
         self._end_implied()
         self._turn_id = turn_id = turn_id or self._new_turn_id()
         self._error = None
-        self._starts.append(len(self.records))
+        at, records = self._at, self.records
+        self._starts.append(len(records))
         if started_at is None:
-            started_at = int(self._at)
-        self._add(TurnStarted(turn_id=turn_id, started_at=started_at, model_context_window=window))
+            started_at = int(at)
+        records.append(
+            TurnStarted(at=at, turn_id=turn_id, started_at=started_at, model_context_window=window)
+        )
 
     def _ended(self, payload: Json) -> None:
         turn_id = str(payload.get("turn_id") or self._turn_id or self._new_turn_id())
@@ -369,21 +375,21 @@ class LineReader:
         return True
 
     def _user_said(self, event: UserSaid) -> None:
-        self._fresh += 1
+        self._fresh = fresh = self._fresh + 1
         content: list[Any] = [TextInput(text=event.message)] if event.message else []
-        self._show(UserMessage(id=f"item-{self._fresh}", content=content), asked=True)
+        self._show(UserMessage(id=f"item-{fresh}", content=content), asked=True)
 
     def _agent_said(self, event: AgentSaid) -> None:
-        self._fresh += 1
-        item = AgentMessage(id=f"item-{self._fresh}", text=event.message, phase=event.phase)
-        self._show(item)
+        self._fresh = fresh = self._fresh + 1
+        self._show(AgentMessage(id=f"item-{fresh}", text=event.message, phase=event.phase))
 
     def _show(self, item: StoredItem, *, asked: bool = False) -> None:
         """An item in the turn it belongs to: what a user asks outside of a turn begins one."""
         if self._turn_id is None or (asked and self._implied):
             self._begin(None)
             self._implied = True
-        self._add(ItemDone(turn_id=cast("str", self._turn_id), item=item))
+        turn_id: Any = self._turn_id
+        self.records.append(ItemDone(at=self._at, turn_id=turn_id, item=item))
 
     def _message(self, event: ItemCompleted) -> None:
         self._add(
@@ -407,8 +413,10 @@ class LineReader:
         return False
 
     def _end_implied(self) -> None:
-        if self._implied and self._turn_id is not None:
-            self._add(TurnEnded(turn_id=self._turn_id, status="completed", error=self._error))
+        turn_id = self._turn_id
+        if self._implied and turn_id is not None:
+            ended = TurnEnded(at=self._at, turn_id=turn_id, status="completed", error=self._error)
+            self.records.append(ended)
         self._turn_id, self._implied = None, False
 
     def _new_turn_id(self) -> str:

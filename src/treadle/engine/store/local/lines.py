@@ -122,12 +122,8 @@ def decode_all(data: bytes) -> list[Line] | None:
     return None if any(line.payload is NOTHING for line in lines) else lines
 
 
-def decode_event(payload: msgspec.Raw) -> Event | None:
-    """A frequent event in its exact type; None for any other."""
-    try:
-        return _events.decode(payload)
-    except msgspec.ValidationError:
-        return None
+decode_event = _events.decode
+"""A frequent event in its exact type; raises msgspec.ValidationError for any other."""
 
 
 def shown(item: UserItem | AgentItem) -> UserMessage | AgentMessage:

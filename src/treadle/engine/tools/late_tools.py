@@ -1,0 +1,38 @@
+"""A thread's tools, made when its first turn wants them.
+
+A thread that is opened, read and closed again has no use for tools; loading and holding them is
+what makes opening the first one slow and an idle one large. Knows nothing of the tools themselves.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from treadle.engine.tools.tool import ToolCall, ToolContext, ToolOutput
+from treadle.engine.tools.toolbox import Toolbox
+
+
+class LateTools:
+    """Stands for the toolbox that `make` gives."""
+
+    def __init__(self, make: Callable[[], Toolbox]) -> None:
+        """Call `make` once, at the first use."""
+        self._make = make
+        self._made: Toolbox | None = None
+
+    def _tools(self) -> Toolbox:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    @property
+    def specs(self) -> list[dict[str, Any]]:
+        """How the model is told of them."""
+        return self._tools().specs
+
+    async def ready(self) -> None:
+        """Wait, within limits, for tools that are on their way."""
+        await self._tools().ready()
+
+    async def run(self, call: ToolCall, context: ToolContext) -> ToolOutput:
+        """Carry out one call; unknown tools and bad arguments become outputs too."""
+        return await self._tools().run(call, context)
