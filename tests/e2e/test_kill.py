@@ -17,6 +17,7 @@ import pytest
 from support.command_line import Home, Running, descendant, start, started, wait_gone
 from support.fake_provider import FakeProvider, Step, calls, created, function_call, reply
 from support.manager_api import ManagerApi, assert_gapless, known_part
+from treadle.cli.exit_codes import TRANSIENT
 
 LEASE_MS = "1500"
 
@@ -73,7 +74,7 @@ async def test_a_killed_app_server_fails_the_run_with_a_classified_reason(
         result = await fleet.api.wait_ended(run_id)
         assert (result["terminalStatus"], result["failureKind"]) == ("failed", "runner-crashed")
         assert result["failureMessage"]
-        assert (await runner.finish()).code == 1
+        assert (await runner.finish()).code == TRANSIENT
     events = await fleet.api.events(run_id)
     assert_gapless(events)
     assert known_part(events)[: len(before)] == before

@@ -3,6 +3,7 @@
 Finds the benchmark and hands over; each is a module with `run(arguments) -> exit code`.
 """
 
+import argparse
 import importlib
 import sys
 
@@ -11,6 +12,16 @@ BENCHES = {
     "threads": ("treadle.cli.bench_threads.main", "stored threads: lists, resumes, memory"),
     "turns": ("treadle.cli.bench_turns.main", "an app-server: start, turns, a fleet, memory"),
 }
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All benchmarks under one parser, as shells complete them; loads every one of them."""
+    parser = argparse.ArgumentParser(prog="treadle bench", description=__doc__)
+    benches = parser.add_subparsers()
+    for name, (module, text) in BENCHES.items():
+        benches.add_parser(name, help=text)
+        benches.choices[name] = importlib.import_module(module).build_parser()
+    return parser
 
 
 def run(arguments: list[str]) -> int:
