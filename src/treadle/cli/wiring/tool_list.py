@@ -6,12 +6,11 @@ from typing import Any
 from treadle.config.settings import Config
 from treadle.engine.tools.edit_files import ApplyPatch
 from treadle.engine.tools.exec import ExecCommand, WriteStdin
-from treadle.engine.tools.exec_policy import ExecPolicy
 from treadle.engine.tools.exec_sessions import ExecSessions
 from treadle.engine.tools.login_environment import LoginEnvironments
 from treadle.engine.tools.mcp_servers import ThreadServers
 from treadle.engine.tools.mcp_tools import McpTools
-from treadle.engine.tools.permits import Permits
+from treadle.engine.tools.permits import Permits, RuleBook
 from treadle.engine.tools.plan import UpdatePlan
 from treadle.engine.tools.request_permissions import RequestPermissions
 from treadle.engine.tools.shell import Shell, ShellScript
@@ -24,7 +23,7 @@ from treadle.engine.tools.view_image import ViewImage
 def make_toolbox(  # noqa: PLR0913 - what tools work with
     config: Config,
     shell: str,
-    rules: ExecPolicy,
+    rules: RuleBook,
     sessions: ExecSessions,
     servers: ThreadServers,
     logins: LoginEnvironments,

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from treadle.engine.store.local.index import Index
 
 _BATCH = 100
+"""Files read in the background at a time; requests wait no longer than for these."""
+_MANY = 500
+"""Files that a list reads in one transaction: each writes the same pages of the index again."""
 _SHARED = 20
 """So many files are worth taking turns with other processes."""
 _TRIES = 10
@@ -294,8 +297,8 @@ class Catalog:
         if len(paths) < _SHARED:
             self._read(paths)
             return
-        for start in range(0, len(paths), _BATCH):
-            batch = paths[start : start + _BATCH]
+        for start in range(0, len(paths), _MANY):
+            batch = paths[start : start + _MANY]
             with self._turns.turn():
                 known = self._index.files_among(batch) if self._index.changed() else {}
                 self._files |= known

@@ -44,6 +44,10 @@ class Head(msgspec.Struct, kw_only=True):
     asked_at: float | None = None
     """When a user last said something."""
     built_on_another: bool = False
+    read_bytes: int = 0
+    """How far the file was read for the first words."""
+    said_at: float | None = None
+    """When those were said, if a line of the usual kinds, the last one read, has them."""
 
 
 def info_of(head: Head, path: str, changed_at: float) -> ThreadInfo:
@@ -88,7 +92,7 @@ def _scan(path: str, *, ends: bool) -> Head | None:
         if is_packed(path) or len(begin) < _SMALL_BYTES:
             head = _begin(begin, whole=True)
             if head is not None and ends:
-                _end(head, begin)
+                _whole_end(head, begin)
             return head
         head = _begin(begin, whole=False) or _begin(begin + stream.read(_SCAN_BYTES), whole=True)
         if head is None or not ends:
@@ -121,8 +125,8 @@ def _begin(data: bytes, *, whole: bool) -> Head | None:
         end = data.find(b"\n", at) + 1 or len(data)
         if data[end - 1] != 10 and seen:
             break
-        reader.feed(data[at:end])
-        at = end
+        begin, at = at, end
+        reader.feed(data[begin:end])
         fresh = reader.records[seen:]
         if not fresh:
             continue
@@ -130,7 +134,10 @@ def _begin(data: bytes, *, whole: bool) -> Head | None:
         if not isinstance(reader.records[0], ThreadCreated):
             return None
         if words := history.preview(fresh):
-            return _head_of(reader, words)
+            head = _head_of(reader, words)
+            if head is not None and any(data.find(mark, begin, end) >= 0 for mark in _ASKED):
+                head.read_bytes, head.said_at = end, fresh[-1].at
+            return head
     return _head_of(reader, "") if whole and reader.records else None
 
 
@@ -141,15 +148,32 @@ def _head_of(reader: LineReader, preview: str) -> Head | None:
     return Head(created=created, preview=preview, built_on_another=reader.built_on_another)
 
 
+def _whole_end(head: Head, data: bytes) -> None:
+    """Add what comes last in a log that is read from its beginning on."""
+    if head.said_at is None or any(data.find(mark, head.read_bytes) >= 0 for mark in _ASKED):
+        _end(head, data)
+        return
+    # Most logs that lists meet have one message of a user: it is the last one as well.
+    head.asked_at = head.said_at
+    _add_settings(head, data)
+
+
 def _end(head: Head, data: bytes) -> bool:
     """Add what comes last in a log; whether all of it was found."""
-    settings = _last(data, _SETTINGS, head.created, SettingsApplied, TurnContext)
-    if isinstance(settings, SettingsApplied | TurnContext):
-        head.settings = settings.settings
+    settled = _add_settings(head, data)
     asked = _last(data, _ASKED, head.created, ItemDone)
     if asked is not None:
         head.asked_at = asked.at
-    return settings is not None and asked is not None
+    return settled and asked is not None
+
+
+def _add_settings(head: Head, data: bytes) -> bool:
+    """Add the last settings in a log; whether there are any."""
+    settings = _last(data, _SETTINGS, head.created, SettingsApplied, TurnContext)
+    if not isinstance(settings, SettingsApplied | TurnContext):
+        return False
+    head.settings = settings.settings
+    return True
 
 
 def _last(
