@@ -11,6 +11,8 @@ class Expected:
 
     items: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
     """Turn, kind and id of each item that was heard of, in order."""
+    turns: list[str] = field(default_factory=list[str])
+    """Turns in order; one that was interrupted at once has no items."""
     statuses: dict[str, str] = field(default_factory=dict[str, str])
     allowed: dict[str, set[Any]] = field(default_factory=dict[str, set[Any]])
     """Marks and what each may be: several where a change was asked for and not answered."""
@@ -18,6 +20,10 @@ class Expected:
     """None when it was asked for and not answered."""
     dropping: bool = False
     """Turns were asked to be taken back, and no answer came."""
+
+    def saw(self, turn_id: str) -> None:
+        if turn_id not in self.turns:
+            self.turns.append(turn_id)
 
     def may_be(self, mark: str, value: Any, *, sure: bool) -> None:
         if sure:
@@ -42,9 +48,12 @@ class Model:
                 case "item":
                     item = entry["item"]
                     known = self.threads.setdefault(entry["thread"], Expected())
+                    known.saw(entry["turn"])
                     known.items.append((entry["turn"], item["type"], item["id"]))
                 case "turn":
-                    self.threads[entry["thread"]].statuses[entry["turn"]] = entry["status"]
+                    known = self.threads[entry["thread"]]
+                    known.saw(entry["turn"])
+                    known.statuses[entry["turn"]] = entry["status"]
                 case "begin":
                     self._change(entry, sure=False)
                 case "end":
@@ -60,7 +69,7 @@ class Model:
             if sure:
                 source = self.threads.get(entry["source"], Expected())
                 made = self.threads[entry["thread"]] = Expected()
-                made.items = list(source.items)
+                made.items, made.turns = list(source.items), list(source.turns)
             return
         thread = self.threads.setdefault(entry["thread"], Expected())
         if deed in _MARKS:
@@ -75,8 +84,8 @@ class Model:
 
     def _roll_back(self, thread: Expected, *, sure: bool) -> None:
         thread.dropping = not sure
-        if sure and thread.items:
-            last = thread.items[-1][0]
+        if sure and thread.turns:
+            last = thread.turns.pop()
             thread.items = [each for each in thread.items if each[0] != last]
             thread.statuses.pop(last, None)
 
@@ -117,6 +126,7 @@ class Model:
             expected.deleted = False
             there = seen[thread_id]
             expected.items = _items(there)
+            expected.turns = [turn["id"] for turn in there["thread"]["turns"]]
             expected.statuses = {t["id"]: t["status"] for t in there["thread"]["turns"]}
             expected.dropping = False
             expected.allowed = {mark: {value} for mark, value in _marks(there).items()}
@@ -145,8 +155,10 @@ def _compare(expected: Expected, there: dict[str, Any]) -> list[str]:
     if len(set(items)) != len(items):
         found.append("an item is there twice")
     wanted = expected.items
-    if expected.dropping and wanted and wanted[-1][0] not in {turn for turn, _, _ in items}:
-        wanted = [each for each in wanted if each[0] != wanted[-1][0]]
+    if expected.dropping and expected.turns:
+        last = expected.turns[-1]
+        if last not in {turn["id"] for turn in there["thread"]["turns"]}:
+            wanted = [each for each in wanted if each[0] != last]
     kept = [each for each in items if each in set(wanted)]
     if kept != wanted:
         missing = [each for each in wanted if each not in set(items)]
