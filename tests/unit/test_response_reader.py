@@ -96,7 +96,7 @@ class Bench:
 
     @property
     def kept(self) -> list[dict[str, Any]]:
-        return [record.item for record in self.records if isinstance(record, ModelItem)]
+        return [record.content for record in self.records if isinstance(record, ModelItem)]
 
 
 @pytest.fixture
