@@ -1,7 +1,8 @@
 """What a handler gets: the server's services, the asking session, and a word for later."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from treadle.appserver.greeting import ServerFacts
 from treadle.appserver.session import Session
@@ -22,8 +23,7 @@ from treadle.engine.services.threads import Threads
 from treadle.engine.services.turns import Turns
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
+class Services(msgspec.Struct, frozen=True):
     """What the handlers may ask, and facts about this server."""
 
     threads: Threads
@@ -47,13 +47,12 @@ class Services:
     """The machine's name, as clients show it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """One request's surroundings."""
 
     session: Session
     services: Services
-    later: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    later: list[Callable[[], None]] = msgspec.field(default_factory=list[Callable[[], None]])
 
     def afterwards(self, deed: Callable[[], None]) -> None:
         """Do something once the answer is queued, so that its notifications come after it."""

@@ -5,7 +5,8 @@ the thread's log where the log keeps it, and is a gap otherwise. Sans-IO.
 """
 
 from collections import deque
-from dataclasses import dataclass
+
+import msgspec
 
 from treadle.domain.event_log import STRIDE
 
@@ -19,8 +20,7 @@ _OVERHEAD_BYTES = 200
 """What an entry costs beside its frame."""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(msgspec.Struct, frozen=True):
     """One notification: its number in the thread, its method, whether everybody heard it."""
 
     seq: int

@@ -5,14 +5,14 @@ the item's completion carries the whole text; everything else must arrive.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from treadle.domain import events as ev
 
 
-@dataclass(frozen=True, slots=True)
-class Projected:
+class Projected(msgspec.Struct, frozen=True):
     """A notification before it is encoded."""
 
     method: str

@@ -4,16 +4,16 @@ Reads files, in a fixed order, up to a size. Does not say how the text is shown 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 OVERRIDE_NAME = "AGENTS.override.md"
 DEFAULT_NAME = "AGENTS.md"
 _SEPARATOR = "\n\n--- project-doc ---\n\n"
 
 
-@dataclass(frozen=True, slots=True)
-class AgentInstructions:
+class AgentInstructions(msgspec.Struct, frozen=True):
     """The joined text (None when there is none) and the files it comes from, in order."""
 
     text: str | None

@@ -4,28 +4,26 @@ Owns the two forms a fault takes: a problem (told to clients, start-up goes on) 
 operation that needed the configuration fails). Refuses to know files and the protocol's envelopes.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class TextPosition:
+
+class TextPosition(msgspec.Struct, frozen=True):
     """A character of a text, both numbers counted from 1."""
 
     line: int
     column: int
 
 
-@dataclass(frozen=True, slots=True)
-class TextRange:
+class TextRange(msgspec.Struct, frozen=True):
     """From one character to another, the last one included."""
 
     start: TextPosition
     end: TextPosition
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigProblem:
+class ConfigProblem(msgspec.Struct, frozen=True):
     """Something to warn about: a short summary, and what is known of the cause and its place."""
 
     summary: str

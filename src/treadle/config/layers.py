@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any, cast
 
+import msgspec
+
 from treadle.config.errors import ConfigError, ConfigProblem
 from treadle.config.key_path import merge
 from treadle.config.keys import PROJECT_MAY_NOT_SET, ROOT, FeatureFault
@@ -18,8 +20,7 @@ from treadle.config.schema import Path, ValueFault
 from treadle.config.toml_text import locate
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(msgspec.Struct, frozen=True):
     """One source of values.
 
     `name` is its protocol form. `text` is the file's text, for places in messages. A disabled

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from treadle.config.environment import Environment
 from treadle.config.layers import section
 from treadle.engine.tools.mcp_settings import (
@@ -61,7 +63,9 @@ def _with_login(settings: ServerSettings, login_home: Callable[[str], str]) -> S
     if any(name.lower() == "authorization" for name, _ in transport.headers):
         return settings  # what is configured wins
     home = login_home(transport.url)
-    return replace(settings, transport=replace(transport, login_home=home)) if home else settings
+    if not home:
+        return settings
+    return msgspec.structs.replace(settings, transport=replace(transport, login_home=home))
 
 
 def _read(name: str, row: Mapping[str, Any], environment: Environment, cwd: Path) -> ServerSettings:

@@ -8,9 +8,10 @@ where `.system` holds those that came with a program. Texts are read when they a
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
+
+import msgspec
 
 from treadle.config.layers import section
 from treadle.config.store import ConfigStore
@@ -28,8 +29,7 @@ _REPOSITORY_FOLDERS = (".agents/skills", ".codex/skills")
 Scope = Literal["repo", "user", "system"]
 
 
-@dataclass(frozen=True, slots=True)
-class FoundSkill:
+class FoundSkill(msgspec.Struct, frozen=True):
     """A skill, where it belongs, and whether it is switched on."""
 
     skill: Skill
@@ -38,16 +38,14 @@ class FoundSkill:
     enabled: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class SkillFault:
+class SkillFault(msgspec.Struct, frozen=True):
     """A file that should be a skill, and why it is none."""
 
     path: str
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class SkillList:
+class SkillList(msgspec.Struct, frozen=True):
     """All skills for one working folder: of the repository first, of programs last."""
 
     found: tuple[FoundSkill, ...]
@@ -63,8 +61,7 @@ class SkillList:
         return tuple(by_name[name] for name in sorted(by_name))
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
+class _Head(msgspec.Struct, frozen=True):
     name: str
     description: str
     short_description: str | None

@@ -5,8 +5,9 @@ neither who runs children nor what they may do.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Literal, cast
+
+import msgspec
 
 from treadle.domain.records import Foreign, ThreadCreated, ThreadRecord
 from treadle.domain.turns import Turn
@@ -29,8 +30,7 @@ NAMES = (
 """What children are called, for people; ids are what counts."""
 
 
-@dataclass(frozen=True, slots=True)
-class AgentState:
+class AgentState(msgspec.Struct, frozen=True):
     """What a sub-agent is up to, with its last words or the error that stopped it."""
 
     status: AgentStatus

@@ -6,7 +6,6 @@ is bound to the digest of exactly what a yes lets happen. Folds only: asks nobod
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import msgspec
@@ -74,8 +73,7 @@ class Settled(FrozenShape, frozen=True, kw_only=True):
     """The answer in plain values; None where none was usable."""
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingTurn:
+class WaitingTurn(msgspec.Struct, frozen=True):
     """A turn that a log leaves open and that waits for nothing but answers."""
 
     turn_id: str

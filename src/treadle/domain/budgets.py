@@ -6,7 +6,6 @@ limit. Spending is counted while there is a limit.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
 import msgspec
@@ -67,8 +66,7 @@ class Spending(Shape, kw_only=True):
     children: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Exhausted:
+class Exhausted(msgspec.Struct, frozen=True):
     """A limit that is reached."""
 
     dimension: str

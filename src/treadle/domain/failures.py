@@ -6,8 +6,9 @@ those of Treadle's own are marked. Knows nothing of how a failure was noticed: c
 with whoever sees the evidence.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class FailureClass(StrEnum):
@@ -46,8 +47,7 @@ class FailureKind(StrEnum):
     BACKEND_UNKNOWN = "backend-unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class FailureFacts:
+class FailureFacts(msgspec.Struct, frozen=True):
     """What is always true of a kind."""
 
     failure_class: FailureClass
@@ -119,8 +119,7 @@ FACTS: dict[FailureKind, FailureFacts] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """One failure that happened: its kind and the evidence, both fit to be shown and stored."""
 
     kind: FailureKind

@@ -2,15 +2,15 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from treadle.domain.items import SkillInput, TextInput, UserInput
 
 _NAMED = re.compile(r"(?<![\w$\\])\$([A-Za-z0-9][\w:-]*)")
 
 
-@dataclass(frozen=True, slots=True)
-class Skill:
+class Skill(msgspec.Struct, frozen=True):
     """One skill: what it is called, what it is for, and the file that has its text."""
 
     name: str

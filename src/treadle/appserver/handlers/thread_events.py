@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import msgspec
 
@@ -23,8 +22,7 @@ PAGE_BYTES = 4 << 20
 Numbered = tuple[int, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(msgspec.Struct, frozen=True):
     """Notifications with their numbers, the last number given, and below which some are gone."""
 
     told: Iterable[Numbered]

@@ -7,8 +7,9 @@ models were trained on them. Only what changed is told again, so that the prefix
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from treadle.domain.items import (
     ImageInput,
@@ -53,8 +54,7 @@ TURN_ABORTED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(msgspec.Struct, frozen=True):
     """What the model is told about where it works."""
 
     shell: str

@@ -1,6 +1,6 @@
 """What the work of a turn is made of, whatever its kind."""
 
-from dataclasses import dataclass
+import msgspec
 
 from treadle.engine.agent.agent_thread import AgentThread
 from treadle.engine.agent.turn_report import TurnJournal, TurnReport
@@ -8,8 +8,7 @@ from treadle.engine.agent.turn_state import TurnState
 from treadle.engine.tools.tool import ToolContext
 
 
-@dataclass(frozen=True, slots=True)
-class TurnParts:
+class TurnParts(msgspec.Struct, frozen=True):
     """The parts of one turn."""
 
     thread: AgentThread

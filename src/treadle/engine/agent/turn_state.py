@@ -8,6 +8,8 @@ first caller of `end` alone that the ending was theirs.
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
+
 from treadle.domain.items import UserInput
 from treadle.domain.turns import TurnError, TurnStatus
 
@@ -18,8 +20,7 @@ class TurnOver(Exception):
     """The turn has ended; input for it must start another one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Steer:
+class Steer(msgspec.Struct, frozen=True):
     """Input that joins a running turn."""
 
     content: list[UserInput]

@@ -5,8 +5,9 @@ difference: `apply_patch` is offered to it too. Models that only work through an
 than the threads' own (code mode) are not listed; they run as unknown ones.
 """
 
-from dataclasses import dataclass, replace
 from typing import Any
+
+import msgspec
 
 NOMINAL_WINDOW_TOKENS = 272_000
 USABLE_WINDOW_PERCENT = 95
@@ -22,8 +23,7 @@ _EFFORTS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelCard:
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """One model."""
 
     slug: str
@@ -148,4 +148,8 @@ def find_model(slug: str, *, window_tokens: int | None = None) -> ModelCard:
         verbosity=None,
         known=False,
     )
-    return card if window_tokens is None else replace(card, window_tokens=window_tokens)
+    return (
+        card
+        if window_tokens is None
+        else msgspec.structs.replace(card, window_tokens=window_tokens)
+    )

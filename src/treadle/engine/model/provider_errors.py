@@ -7,7 +7,6 @@ Treadle's own and keep the provider's reason in sight. Pure: no HTTP library, no
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, cast
@@ -34,8 +33,7 @@ _HOPELESS = frozenset({402, 405, 413, 415, 422})
 """Statuses that the same request gets again for certain."""
 
 
-@dataclass(frozen=True, slots=True)
-class HttpAnswer:
+class HttpAnswer(msgspec.Struct, frozen=True):
     """An HTTP answer other than 200, as far as it was read."""
 
     status: int
@@ -54,8 +52,7 @@ class HttpAnswer:
             return str(self.status)
 
 
-@dataclass(frozen=True, slots=True)
-class _Reason:
+class _Reason(msgspec.Struct, frozen=True):
     """The `error` object of a JSON body, or the body's text."""
 
     message: str

@@ -9,9 +9,10 @@ import asyncio
 import io
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
 
 from treadle.kit.tasks import TaskScope
 
@@ -30,8 +31,7 @@ _IN_ONE_PIECE_BYTES = 1024 * 1024
 """Larger bodies are written in pieces, so that other connections get their turn."""
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+class HttpRequest(msgspec.Struct, frozen=True):
     """A POST that is ready to be sent."""
 
     url: str

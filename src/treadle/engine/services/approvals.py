@@ -5,7 +5,6 @@ memory, it says what became of an answer, and the same answer again gets the sam
 about what an answer does.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -19,8 +18,7 @@ from treadle.engine.services.thread_opening import Client
 from treadle.engine.services.threads import Threads
 
 
-@dataclass(frozen=True, slots=True)
-class Approval:
+class Approval(msgspec.Struct, frozen=True):
     """A question and, once it is settled, how it ended."""
 
     asked: Asked

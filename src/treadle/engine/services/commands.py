@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+import msgspec
+
 from treadle.domain.policy import SandboxPolicy
 from treadle.engine.sandbox.launch_plan import LaunchPlan, SandboxUnavailable
 from treadle.engine.services.errors import Refused
@@ -55,8 +57,7 @@ class CommandHost(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What to run, and within which limits (None: none)."""
 
     argv: tuple[str, ...]

@@ -11,8 +11,9 @@ Words of a query all have to match. A word may carry operators: `^` at the start
 import functools
 import re
 import unicodedata
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
+
+import msgspec
 
 MATCH = 16
 GAP_START = 3
@@ -45,8 +46,7 @@ class _State(NamedTuple):
     before: "_State | None"
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(msgspec.Struct, frozen=True):
     """One word of a query, small and without accents."""
 
     letters: str
@@ -56,8 +56,7 @@ class Word:
     """Finds quickly whether the letters occur in order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(msgspec.Struct, frozen=True):
     """A parsed query; without words it answers nothing."""
 
     words: tuple[Word, ...]

@@ -6,8 +6,9 @@ servers that are held for that request only. No approval is asked: the user call
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, cast
+
+import msgspec
 
 from treadle.engine.services.errors import Refused, ThreadNotLoaded
 from treadle.engine.services.loaded_thread import LoadedThread
@@ -170,8 +171,7 @@ async def _look(server: Server, rows: dict[str, Json], *, start: bool, resources
     rows[server.name] = row
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """Which part of a list is wanted."""
 
     cursor: str | None = None

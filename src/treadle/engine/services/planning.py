@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
+
 from treadle.domain.budgets import NO_LIMITS, Budget
 from treadle.domain.policy import ApprovalPolicy, SandboxMode, Settings
 from treadle.domain.skills import Skill
@@ -23,8 +25,7 @@ class PlanRejected(Exception):
     """Configuration or request make no runnable thread; the text is meant for the client."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Overrides:
+class Overrides(msgspec.Struct, frozen=True, kw_only=True):
     """What a client asks for; None leaves it to the sealed settings or the configuration."""
 
     model: str | None = None
@@ -33,7 +34,7 @@ class Overrides:
     approval_policy: ApprovalPolicy | None = None
     approvals_reviewer: str | None = None
     sandbox: SandboxMode | None = None
-    config: dict[str, Any] = field(default_factory=dict[str, Any])
+    config: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
     base_instructions: str | None = None
     developer_instructions: str | None = None
     service_tier: str | None = None
@@ -43,8 +44,7 @@ class Overrides:
     """Whether the thread has a machine to work on: without one there are no commands and files."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentLimits:
+class AgentLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How far an agent may spawn others."""
 
     max_threads: int

@@ -64,16 +64,14 @@ NOBODY = "no client is connected that could answer"
 ALONE = "this run is unattended"
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
+class Deadline(msgspec.Struct, frozen=True):
     """How long an approval waits, and what then counts as its answer."""
 
     seconds: float
     decision: Default = "decline"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of questions that nobody answers.
 
     Attributes:

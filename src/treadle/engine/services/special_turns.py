@@ -3,8 +3,9 @@
 What carries them out is loaded with the first one: most servers never see any.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from treadle.domain.reviews import ReviewTarget
 from treadle.domain.turns import Turn
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 _STOP_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class StartedReview:
+class StartedReview(msgspec.Struct, frozen=True):
     """A review that runs, and the thread it runs on."""
 
     turn: Turn

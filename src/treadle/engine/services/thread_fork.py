@@ -4,8 +4,9 @@ A fork's log begins with a copy of its source's records, so that it stands alone
 versions open it, and its source can go. Inbox and goal stay with the source.
 """
 
-from dataclasses import dataclass
 from typing import Any, cast
+
+import msgspec
 
 from treadle.domain import history
 from treadle.domain.agents import AGENT_LINE
@@ -34,8 +35,7 @@ _NOT_COPIED = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForkRequest:
+class ForkRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a client asks of a fork: at most one of the two turn ids."""
 
     thread_id: str

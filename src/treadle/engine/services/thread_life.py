@@ -1,6 +1,6 @@
 """Everything about a thread but its turns, put together for a host."""
 
-from dataclasses import dataclass
+import msgspec
 
 from treadle.engine.services.agent_commands import AgentOffer
 from treadle.engine.services.agents import AgentHost
@@ -19,8 +19,7 @@ from treadle.engine.services.threads import Threads
 from treadle.engine.services.turns import Turns
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadLife:
+class ThreadLife(msgspec.Struct, frozen=True):
     """The services that act on threads of one engine."""
 
     agents: AgentHost

@@ -1,7 +1,8 @@
 """Puts a thread together in memory from its first record, its plan and its log."""
 
 import time
-from dataclasses import dataclass
+
+import msgspec
 
 from treadle.domain.agents import depth_of
 from treadle.domain.records import ThreadCreated
@@ -14,8 +15,7 @@ from treadle.engine.services.planning import ThreadPlan
 from treadle.kit.clock import Clock
 
 
-@dataclass(frozen=True, slots=True)
-class LoadingParts:
+class LoadingParts(msgspec.Struct, frozen=True):
     """What all threads of an engine share, and the name of the client that loads one."""
 
     feed: Feed

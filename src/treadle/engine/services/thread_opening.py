@@ -1,7 +1,8 @@
 """What is asked of a thread that is opened, by whom, and what comes of it."""
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from treadle.domain.records import UsageRecorded
 from treadle.domain.turns import Turn
@@ -9,16 +10,14 @@ from treadle.engine.services.loaded_thread import LoadedThread
 from treadle.engine.services.planning import Overrides, ThreadPlan
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(msgspec.Struct, frozen=True):
     """Who asks: its name as the originator, and the user agent that providers see."""
 
     originator: str
     user_agent: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewThread:
+class NewThread(msgspec.Struct, frozen=True, kw_only=True):
     """What a client asks of a new thread."""
 
     overrides: Overrides
@@ -30,8 +29,7 @@ class NewThread:
     """Whether its subscribers hear every item of the model's context."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """A thread in memory, its plan, and (after a resume) its turns."""
 
     thread: LoadedThread

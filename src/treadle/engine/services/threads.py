@@ -6,7 +6,6 @@ thread is asked through `watched`, and told through `unwatched`.
 
 import asyncio
 import contextlib
-import dataclasses
 import os
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -191,7 +190,7 @@ class Threads:
             raise
         thread = opened.thread
         self._publish(StatusChanged(thread_id=thread.thread_id, status=thread.status))
-        return dataclasses.replace(opened, last_seq=self.feed.position(thread_id))
+        return msgspec.structs.replace(opened, last_seq=self.feed.position(thread_id))
 
     async def adopt(self, path: str) -> str:
         """Make a log that lies anywhere known; the id to resume it by.

@@ -8,8 +8,9 @@ import ast
 import json
 import os.path
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, cast
+
+import msgspec
 
 Verdict = Literal["allow", "prompt", "forbidden"]
 
@@ -21,8 +22,7 @@ class RuleError(Exception):
     """A file of rules cannot be used; the text says why and in which line."""
 
 
-@dataclass(frozen=True, slots=True)
-class PrefixRule:
+class PrefixRule(msgspec.Struct, frozen=True):
     """Commands that begin with these words; each place may offer several."""
 
     pattern: tuple[tuple[str, ...], ...]
@@ -49,8 +49,7 @@ def _system_program(word: str) -> str | None:
     return name if folder in _SYSTEM_FOLDERS else None
 
 
-@dataclass(frozen=True, slots=True)
-class ExecPolicy:
+class ExecPolicy(msgspec.Struct, frozen=True):
     """All rules in force."""
 
     rules: tuple[PrefixRule, ...] = ()

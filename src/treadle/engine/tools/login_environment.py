@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from treadle.domain.policy import DangerFullAccess, ExternalSandbox, ReadOnly, SandboxPolicy
 from treadle.engine.sandbox.launch_plan import Sandbox, SandboxUnavailable
 from treadle.kit.commands import start_command
@@ -50,8 +52,7 @@ _HOME_FILES = (
 _SYSTEM_FILES = ("/etc/profile", "/etc/profile.d", "/etc/bash.bashrc", "/etc/environment")
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
+class Login(msgspec.Struct, frozen=True):
     """What a login shell changes in an environment."""
 
     set: Mapping[str, str]

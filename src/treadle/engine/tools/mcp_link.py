@@ -5,8 +5,9 @@ the protocol is heavy and loads with the first connection.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import msgspec
 
 Json = dict[str, Any]
 OnProgress = Callable[[str], None]
@@ -33,13 +34,12 @@ class McpTimeout(McpError):
     """A start or a call took longer than it may."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Catalog:
+class Catalog(msgspec.Struct, frozen=True, kw_only=True):
     """What a server said of itself when it started."""
 
     tools: tuple[Json, ...] = ()
-    info: Json = field(default_factory=dict[str, Any])
-    capabilities: Json = field(default_factory=dict[str, Any])
+    info: Json = msgspec.field(default_factory=dict[str, Any])
+    capabilities: Json = msgspec.field(default_factory=dict[str, Any])
     instructions: str | None = None
 
     def tool(self, name: str) -> Json | None:

@@ -9,8 +9,9 @@ import asyncio
 import importlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol, cast
+
+import msgspec
 
 from treadle.engine.tools.mcp_link import Json, Link, McpError
 from treadle.engine.tools.mcp_settings import Transport
@@ -36,8 +37,7 @@ class Caller(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
     """How long servers are kept."""
 
     linger_seconds: float = LINGER_SECONDS

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
+
 ApprovalMode = Literal["auto", "prompt", "writes", "approve"]
 
 STARTUP_SECONDS = 10.0
@@ -37,8 +39,7 @@ class HttpTransport:
 Transport = StdioTransport | HttpTransport
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerSettings:
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One row of `mcp_servers`."""
 
     name: str
@@ -53,7 +54,9 @@ class ServerSettings:
     """Only these; None for all."""
     disabled_tools: frozenset[str] = frozenset()
     approval: ApprovalMode = "auto"
-    tool_approvals: Mapping[str, ApprovalMode] = field(default_factory=dict[str, ApprovalMode])
+    tool_approvals: Mapping[str, ApprovalMode] = msgspec.field(
+        default_factory=dict[str, ApprovalMode]
+    )
     bearer: bool = False
     """Whether a bearer token goes along."""
 
