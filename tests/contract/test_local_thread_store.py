@@ -758,6 +758,9 @@ async def test_what_others_append_is_told_by_lists(tmp_path: Path, store: LocalT
 
 
 # ---------------------------------------------------------------- filling the index
+#
+# Names of tests are those of seed 001 where it names one. There a start waits until the index is
+# filled; here it does not, and what is asked meanwhile is complete all the same.
 
 
 FILLER = """
@@ -787,7 +790,16 @@ async def filler(home: Path) -> ChildProcess:
     return await spawn([sys.executable, "-c", FILLER, str(home)], env=env, stdin=True)
 
 
-async def test_many_processes_fill_one_index_and_none_is_refused(tmp_path: Path) -> None:
+async def test_state_db_init_backfills_before_returning(
+    tmp_path: Path, store: LocalThreadStore
+) -> None:
+    ids = {foreign(tmp_path, f"words {number}")[0] for number in range(150)}
+    store.fill_index()
+    page = await store.list_threads(ThreadQuery(limit=1000))
+    assert {info.thread_id for info in page.threads} == ids
+
+
+async def test_try_init_waits_for_concurrent_startup_backfill(tmp_path: Path) -> None:
     for number in range(300):
         foreign(tmp_path, f"words {number}")
     processes = [await filler(tmp_path) for _ in range(12)]
@@ -800,7 +812,7 @@ async def test_many_processes_fill_one_index_and_none_is_refused(tmp_path: Path)
         assert (await process.wait(), said) == (0, b"300\n")
 
 
-async def test_a_process_that_is_stuck_in_its_turn_holds_up_no_list(tmp_path: Path) -> None:
+async def test_try_init_times_out_waiting_for_stuck_startup_backfill(tmp_path: Path) -> None:
     for number in range(150):
         foreign(tmp_path, f"words {number}")
     stuck = os.open(tmp_path / "treadle_index_1.lock", os.O_RDWR | os.O_CREAT)
@@ -813,7 +825,7 @@ async def test_a_process_that_is_stuck_in_its_turn_holds_up_no_list(tmp_path: Pa
     os.close(stuck)
 
 
-async def test_a_thread_is_found_by_its_name_while_the_index_is_being_filled(
+async def test_find_thread_path_accepts_existing_state_db_path_without_canonical_filename(
     tmp_path: Path, store: LocalThreadStore
 ) -> None:
     for number in range(150):
@@ -823,7 +835,7 @@ async def test_a_thread_is_found_by_its_name_while_the_index_is_being_filled(
     assert (await store.read(odd)).preview == "odd"
 
 
-async def test_a_row_that_points_at_another_threads_file_is_put_right(
+async def test_find_thread_path_falls_back_when_db_path_points_to_another_thread(
     tmp_path: Path, store: LocalThreadStore
 ) -> None:
     first, path = foreign(tmp_path, "first")
