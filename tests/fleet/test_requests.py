@@ -64,6 +64,12 @@ async def test_a_second_answer_is_rejected_and_a_repeated_one_has_one_effect(fle
     )
     same = await asyncio.gather(*posts)
     assert len({each.id for each in same}) == 1
+    await work.until(
+        lambda e: (
+            e.payload.get("phase") == "command-terminal"
+            and same[0].id in {e.command_id, e.payload.get("commandId")}
+        )
+    )
     late = await answer(work, request_id, "accept")
     await fleet.client.post_command(work.run_id, "close")
     assert (await running).terminal_status == "completed"

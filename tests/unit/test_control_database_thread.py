@@ -183,3 +183,34 @@ async def test_closing_finishes_what_waits_and_refuses_what_comes(
     with sqlite3.connect(tmp_path / "t.db") as again:
         assert again.execute("SELECT count(*) FROM t").fetchone() == (100,)
     again.close()
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+async def test_a_writer_waits_a_little_for_whom_it_has_just_answered(
+    opened: Opened, comes_back: bool
+) -> None:
+    thread = DatabaseThread("gathering", opened, lambda _: None, 10.0 if comes_back else 0.05)
+    entered, go_on = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold(tx: Transaction) -> None:
+        del tx
+        loop.call_soon_threadsafe(entered.set)
+        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(10)
+
+    async def first() -> None:
+        await thread.run(hold)
+        if comes_back:
+            await thread.run(put("again"))
+
+    try:
+        async with asyncio.timeout(8):
+            holding = asyncio.create_task(first())
+            await entered.wait()
+            waiting = [asyncio.create_task(thread.run(put(n))) for n in range(20)]
+            await asyncio.sleep(0)
+            go_on.set()
+            await asyncio.gather(holding, *waiting)
+        assert opened.begun == 2
+    finally:
+        await thread.close()

@@ -27,7 +27,7 @@ from treadle.control.db.repository import Repository
 from treadle.control.db.runs import PAGE_BYTES
 from treadle.control.db.threads import ThreadRepository
 from treadle.control.db.transaction import Needs, Row, Transaction, load_statements
-from treadle.control.db.writer import DatabaseThread
+from treadle.control.db.writer import GATHER_SECONDS, DatabaseThread
 from treadle.control.faults import DatabaseUnusable
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ async def open_postgres(url: str, wakes: Wakes) -> Repository:
     version = await asyncio.to_thread(_at_start, url, writing.open)
     hints = Hints(url, statements, wakes)
     return ThreadRepository(
-        DatabaseThread("treadle-db-writer", writing, hints.changed),
+        DatabaseThread("treadle-db-writer", writing, hints.changed, GATHER_SECONDS),
         [
             DatabaseThread(f"treadle-db-reader-{number}", _Reading(url), lambda _: None)
             for number in range(READERS)
@@ -132,20 +132,28 @@ class _Session:
 
 
 class _Reading(_Session):
-    """Reads, all of a group from one snapshot."""
+    """Reads, all of a group from one snapshot: that of one statement where pages are all it is."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self._statements = {**self._statements, "read_head": self._statements["peek_head"]}
+        self._begun = False
 
     def begin(self, needs: list[Needs]) -> Transaction:
         self._link.ensure()
-        self._link.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        tx = BufferedTransaction(self._link, self._statements, self._now)
         pages = {piece.page for piece in needs if piece.page and "\0" not in piece.page[0]}
-        if len(pages) > 1:
+        has_more = len(pages) > PAGES_AT_ONCE or any(piece.page not in pages for piece in needs)
+        self._begun = has_more or len({limit for _, _, limit in pages}) > 1
+        if self._begun:
+            self._link.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        tx = BufferedTransaction(self._link, self._statements, self._now)
+        if len(pages) > 1 or not self._begun:
             self._read_pages(tx, sorted(pages)[:PAGES_AT_ONCE])
         return tx
+
+    def commit(self) -> None:
+        if self._begun:
+            super().commit()
 
     def _read_pages(self, tx: BufferedTransaction, pages: list[tuple[str, int, int]]) -> None:
         """Read pages of logs ahead, those of one limit by one statement."""

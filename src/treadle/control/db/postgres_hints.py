@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 CHANNEL = "treadle_runs"
 POLL_SECONDS = 1.0
-GATHER_SECONDS = 0.005
+GATHER_SECONDS = 0.002
 RETRY_SECONDS = 1.0
 # A payload has at most 8000 bytes; past that "everything" is said instead.
 MAX_PAYLOAD = 7900

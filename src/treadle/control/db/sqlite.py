@@ -17,7 +17,7 @@ from treadle.control.db.migrate import apply_migrations, find_missing
 from treadle.control.db.repository import OnCommit, Repository
 from treadle.control.db.threads import ThreadRepository
 from treadle.control.db.transaction import Needs, Transaction, load_statements
-from treadle.control.db.writer import DatabaseThread
+from treadle.control.db.writer import GATHER_SECONDS, DatabaseThread
 from treadle.control.faults import DatabaseUnusable
 from treadle.kit.clock import Clock
 
@@ -87,7 +87,7 @@ async def open_sqlite(path: Path, clock: Clock, on_commit: OnCommit) -> Reposito
         lock.release()
 
     return ThreadRepository(
-        DatabaseThread("treadle-db-writer", writing, on_commit),
+        DatabaseThread("treadle-db-writer", writing, on_commit, GATHER_SECONDS),
         [DatabaseThread("treadle-db-reader", reading, _nothing)],
         version,
         unlock,

@@ -24,6 +24,9 @@ Piece = tuple[Work, Needs]
 
 MAX_WAITING = 1024
 MAX_GROUP = 64
+GATHER_SECONDS = 0.001
+"""What a writer waits at most for those whom it has just answered, while others wait already:
+else two halves of its callers would take turns, each with a commit of its own."""
 
 
 class Opened(Protocol):
@@ -63,13 +66,23 @@ class DatabaseThread:
     """Runs work on its own connection, in order of arrival."""
 
     def __init__(
-        self, name: str, opened: Opened, on_commit: Callable[[frozenset[str]], None]
+        self,
+        name: str,
+        opened: Opened,
+        on_commit: Callable[[frozenset[str]], None],
+        gather_seconds: float = 0.0,
     ) -> None:
-        """Start the thread; `on_commit` is called on the event loop of the caller."""
+        """Start the thread; `on_commit` is called on the event loop of the caller.
+
+        With `gather_seconds` a group waits so long, at most, to become as large as there were
+        callers at the end of the last one.
+        """
         self._opened = opened
         self._on_commit = on_commit
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[Piece, asyncio.Future[Any]]] = deque()
+        self._gather_seconds = gather_seconds
+        self._wanted = 1
         self._condition = threading.Condition()
         self._closing = False
         self._ended = asyncio.Event()
@@ -100,7 +113,8 @@ class DatabaseThread:
             if len(self._waiting) >= MAX_WAITING:
                 raise Overloaded("Too many writes are waiting; send the request again later.")
             self._waiting.append(((work, needs), future))
-            self._condition.notify()
+            if len(self._waiting) >= self._wanted:
+                self._condition.notify()
         result = await future
         if isinstance(result, ControlFault):
             raise result
@@ -115,19 +129,26 @@ class DatabaseThread:
         self._thread.join()
 
     def _main(self) -> None:
-        while True:
-            with self._condition:
-                while not self._waiting and not self._closing:
-                    self._condition.wait()
-                count = min(len(self._waiting), MAX_GROUP)
-                group = [self._waiting.popleft() for _ in range(count)]
-            if not group:
-                break
+        expected = 1
+        while group := self._next_group(expected):
             outcomes, touched = self._run_group([piece for piece, _ in group])
             futures = [future for _, future in group]
+            expected = min(len(group) + len(self._waiting), MAX_GROUP)
             self._post(_settle, futures, outcomes, touched, self._on_commit)
         self._opened.close()
         self._post(self._ended.set)
+
+    def _next_group(self, expected: int) -> list[tuple[Piece, asyncio.Future[Any]]]:
+        """What waits, once there is something; nothing when the thread is to end."""
+        with self._condition:
+            while not self._waiting and not self._closing:
+                self._condition.wait()
+            if len(self._waiting) < expected and self._gather_seconds and not self._closing:
+                self._wanted = expected
+                self._condition.wait(self._gather_seconds)
+                self._wanted = 1
+            count = min(len(self._waiting), MAX_GROUP)
+            return [self._waiting.popleft() for _ in range(count)]
 
     def _post(self, call: Callable[..., object], *args: object) -> None:
         try:
