@@ -130,6 +130,16 @@ async def test_a_run_that_the_answer_leaves_out_fences_itself_alone() -> None:
         assert not a.lost.is_set()
 
 
+async def test_a_run_that_is_being_given_back_is_not_lost() -> None:
+    manager = Manager()
+    manager.lost = {"b"}
+    async with scene(manager) as held:
+        _, b = (held.hold(name) for name in "ab")
+        b.is_given_back = True
+        await beats(manager, 2)
+        assert not b.lost.is_set()
+
+
 async def test_a_failed_request_is_tried_again_once_for_all() -> None:
     manager = Manager()
     fates: list[httpx.Response | Exception | None] = [

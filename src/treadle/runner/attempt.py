@@ -434,6 +434,7 @@ class Attempt:
 
     async def _release(self, reason: str) -> None:
         lease = self._lease
+        lease.is_given_back = True
         with contextlib.suppress(ManagerError, ManagerUnreachable):
             await self._client.release(lease.run_id, lease.token, lease.epoch, reason)
         self._is_over = True

@@ -112,6 +112,8 @@ class Lease:
         self._progress_at = clock.monotonic()
         self.lost = asyncio.Event()
         self.lost_reason = ""
+        self.is_given_back = False
+        """Its holder is giving it back; that the manager knows it no more is then no loss."""
         self.draining = asyncio.Event()
         """The manager wants this runner to take no more work."""
         self.cmd_last = 0
@@ -249,7 +251,7 @@ def _take_in(answer: HeartbeatAnswer, held: list[Lease], asked_at: float) -> Non
     for lease in held:
         if answer.draining:
             lease.draining.set()
-        if lease.run_id in answer.lost:
+        if lease.run_id in answer.lost and not lease.is_given_back:
             lease.lose("the manager gave the run to another runner or ended it")
         elif (renewal := renewals.get(lease.run_id)) is not None:
             lease.renewed(renewal, asked_at)
