@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 MAX_WAITING = 1024
 # What one statement takes at most; a single larger batch goes alone.
 MAX_RUNS = 64
-MAX_EVENTS = 1000
+MAX_EVENTS = 400
 # While one statement is at the server the next one is put together.
 LINES = 2
 CLOSE_SECONDS = 5.0
