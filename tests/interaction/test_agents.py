@@ -1,6 +1,7 @@
 """Sub-agents: spawned by a model, commanded by it, seen by clients, kept in the log."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -29,7 +30,15 @@ def output(lab: AppLab, call_id: str) -> Any:
             if entry.get("call_id") == call_id and entry["type"] == "function_call_output":
                 text = entry["output"]
                 return json.loads(text) if text.startswith("{") else text
-    raise AssertionError(f"no output of {call_id}")
+    raise LookupError(f"no output of {call_id}")
+
+
+async def told(lab: AppLab, call_id: str) -> Any:
+    """As `output`, once the model was told it."""
+    while True:
+        with contextlib.suppress(LookupError):
+            return output(lab, call_id)
+        await lab.provider.wait_requests(len(lab.provider.requests) + 1)
 
 
 def item(client: LabClient, item_id: str) -> dict[str, Any]:
@@ -320,7 +329,7 @@ async def test_a_resumed_parent_knows_its_agents(tmp_path: Path):
         lab.provider.script(calls(spawn("s2")), Step([created()], hang=True))
         await client.request("turn/start", turn(thread_id))
         await client.until("item/agentMessage/delta", lambda p: p["delta"] == "half")
-        cut = output(lab, "s2")["agent_id"]
+        cut = (await told(lab, "s2"))["agent_id"]
         lab.kill()
 
         again = await lab.connect()
