@@ -189,8 +189,9 @@ async def test_two_questions_of_one_answer_both_wait(lab: AppLab):
 
 async def test_a_turn_that_also_ran_something_is_interrupted_instead(lab: AppLab):
     """Of a call that was being carried out nobody knows how far it came."""
-    # Under this policy plain readers run unasked.
-    step = calls(command("touch b.txt", "c1"), command("tail -f /dev/null", "r1"))
+    # Under this policy plain readers run unasked. It comes first: what is stored with the question
+    # then has it too.
+    step = calls(command("tail -f /dev/null", "r1"), command("touch b.txt", "c1"))
     thread_id, [number] = await left_waiting(lab, step)
     again = await lab.connect()
     resumed = await again.request("thread/resume", {"threadId": thread_id})
