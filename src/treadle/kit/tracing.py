@@ -1,7 +1,7 @@
 """Spans: named, timed, nested stretches of work, told to whoever traces this process.
 
-Nobody does unless a composition root said so, and then a span costs a comparison. A span never
-changes what happens inside it and carries names and ids, no texts that people or models wrote.
+Nobody does unless a composition root said so; until then a span costs its name and a comparison. It
+never changes what happens inside it and carries names and ids, no texts that anybody wrote.
 Knows neither where spans go nor the library that takes them there.
 """
 
@@ -39,6 +39,11 @@ def install(tracer: Tracer | None) -> None:
     """Tell spans to `tracer` from now on; None ends it."""
     global _tracer  # noqa: PLW0603 - one process, one tracer
     _tracer = tracer
+
+
+def is_traced() -> bool:
+    """Whether anybody is told: for those whose spans take work to name."""
+    return _tracer is not None
 
 
 def span(

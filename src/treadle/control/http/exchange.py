@@ -6,7 +6,7 @@ Translation only; knows neither runs nor leases.
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ from treadle.kit.clock import Clock
 from treadle.kit.fault_points import reach
 from treadle.kit.redact import Redactor
 from treadle.kit.tasks import TaskScope
-from treadle.kit.tracing import span
+from treadle.kit.tracing import is_traced, span
 
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -81,6 +81,8 @@ def for_client(handler: Handler, needed: Role = Role.READER) -> Handler:
 
 def _traced(request: Request) -> AbstractContextManager[object]:
     """A span of the caller's trace; its name has no ids, so that there are few names."""
+    if not is_traced():
+        return nullcontext()
     path = request.url.path
     for name, value in request.path_params.items():
         path = path.replace(f"/{value}", f"/{{{name}}}", 1)

@@ -18,7 +18,6 @@ from treadle.wire.protocol import (
 )
 from treadle.wire.protocol.method_spec import Lane, MethodSpec
 
-_THREAD = Lane("thread", "thread_id")
 _CONFIG_READ = Lane("config", access="shared")
 _CONFIG = Lane("config")
 _ACCOUNT = Lane("account")

@@ -24,14 +24,6 @@ from treadle.wire.protocol.method_spec import Lane, MethodSpec
 from treadle.wire.protocol.not_offered import NOT_OFFERED, NOT_OFFERED_EXPERIMENTAL
 
 _THREAD = Lane("thread", "thread_id")
-_CONFIG_READ = Lane("config", access="shared")
-_CONFIG = Lane("config")
-_ACCOUNT = Lane("account")
-_DEVICE_KEYS = Lane("device-keys")
-_EXEC = Lane("exec", "process_id", per_connection=True)
-_PROCESS = Lane("process", "process_handle", per_connection=True)
-_FILE_SEARCH = Lane("file-search", "session_id")
-_WATCH = Lane("fswatch", "watch_id", per_connection=True)
 
 _OFFERED = (
     MethodSpec(
