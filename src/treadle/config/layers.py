@@ -196,7 +196,11 @@ def has(table: Mapping[str, Any], key: Path) -> bool:
 
 def section(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """The table at `key`, an empty one when there is none."""
-    value: Any = table.get(key)
+    return as_table(table.get(key))
+
+
+def as_table(value: Any) -> Mapping[str, Any]:
+    """`value` if it is a table, else an empty one."""
     return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
 
 

@@ -11,9 +11,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import msgspec
+
+from treadle.config.layers import as_table
 
 FILE_NAME = "auth.json"
 _CLAIMS = "https://api.openai.com/auth"
@@ -40,16 +42,16 @@ def read_login(text: str | None) -> Login | None:
         stored: Any = msgspec.json.decode(text or "{}")
     except msgspec.DecodeError:
         return None
-    stored = _table(stored)
+    stored = as_table(stored)
     key = stored.get("OPENAI_API_KEY")
     if isinstance(key, str) and key:
         return Login("apikey", key)
-    tokens = _table(stored.get("tokens"))
+    tokens = as_table(stored.get("tokens"))
     access = tokens.get("access_token")
     if not isinstance(access, str) or not access:
         return None
     claims = _claims(tokens.get("id_token"))
-    about = _table(claims.get(_CLAIMS))
+    about = as_table(claims.get(_CLAIMS))
     return Login(
         "chatgpt",
         access,
@@ -97,13 +99,11 @@ def _claims(token: Any) -> Mapping[str, Any]:
         return {}
     body = parts[1]
     try:
-        return _table(msgspec.json.decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))))
+        return as_table(
+            msgspec.json.decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        )
     except (binascii.Error, ValueError):
         return {}
-
-
-def _table(value: Any) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _text(value: Any) -> str | None:

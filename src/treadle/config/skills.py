@@ -7,13 +7,13 @@ where `.system` holds those that came with a program. Texts are read when they a
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import msgspec
 
-from treadle.config.layers import section
+from treadle.config.layers import as_table, section
 from treadle.config.store import ConfigStore
 from treadle.domain.skills import Skill
 
@@ -188,7 +188,7 @@ def _checked(path: str, head: str) -> _Head | SkillFault:
     import yaml  # only homes with skills need it
 
     try:
-        table = _table(yaml.safe_load(head))
+        table = as_table(yaml.safe_load(head))
     except yaml.YAMLError as error:
         return SkillFault(path, f"invalid YAML: {' '.join(str(error).split())}")
     name = _line(table.get("name")) or os.path.basename(os.path.dirname(path))
@@ -203,12 +203,8 @@ def _checked(path: str, head: str) -> _Head | SkillFault:
             return SkillFault(
                 path, f"invalid {field}: exceeds maximum length of {limit} characters"
             )
-    short = _line(_table(table.get("metadata")).get("short-description"))
+    short = _line(as_table(table.get("metadata")).get("short-description"))
     return _Head(name, description, short or None)
-
-
-def _table(value: Any) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _line(value: Any) -> str:

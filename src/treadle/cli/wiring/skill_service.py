@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from treadle.config.errors import ConfigError
+from treadle.config.layers import section
 from treadle.config.skills import FoundSkill, SkillBook, switch_entries
 from treadle.config.store import ConfigStore
 from treadle.engine.services.config import ConfigRejected
@@ -57,8 +58,7 @@ class BookSkills:
             raise ConfigRejected(error.read_message, internal=True) from error
         for layer in layers:
             if layer.name["type"] == "user" and not layer.name.get("profile"):
-                skills: Any = layer.table.get("skills")
-                return switch_entries(skills.get("config")) if isinstance(skills, dict) else []  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+                return switch_entries(section(layer.table, "skills").get("config"))
         return []
 
 

@@ -6,11 +6,11 @@ Runs git, bounded in time and output. Knows nothing of threads.
 import asyncio
 from collections.abc import Mapping
 
-from treadle.kit.processes import SpawnError, spawn
+from treadle.engine.services.git_command import MAX_OUTPUT_BYTES, GitFailed, run_git
+from treadle.kit.processes import SpawnError
 
 GIT_SECONDS = 30.0
 """How long all of git's work together may take."""
-MAX_DIFF_BYTES = 16 << 20
 MAX_NEW_FILES = 500
 """Files git does not know yet; of more only the first ones are shown."""
 
@@ -31,23 +31,21 @@ async def diff_to_remote(cwd: str, env: Mapping[str, str]) -> tuple[str, str]:
     try:
         async with asyncio.timeout(GIT_SECONDS):
             return await _Git(cwd, env).diff_to_remote()
-    except (TimeoutError, SpawnError, UnicodeDecodeError) as error:
+    except (TimeoutError, SpawnError, GitFailed) as error:
         raise NoGitDiff(cwd) from error
 
 
 class _Git:
     def __init__(self, cwd: str, env: Mapping[str, str]) -> None:
         self._cwd = cwd
-        # No prompt, no pager, no optional write to the index of somebody else.
-        quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_PAGER": "cat"}
-        self._env = {**env, **quiet}
+        self._env = env
 
     async def diff_to_remote(self) -> tuple[str, str]:
         commit = await self._newest_shared()
         patch = await self._run("diff", "--no-textconv", "--no-ext-diff", commit)
         new = await self._run("ls-files", "--others", "--exclude-standard", "-z")
         for name in new.split("\0")[:MAX_NEW_FILES]:
-            if name and len(patch) < MAX_DIFF_BYTES:
+            if name and len(patch) < MAX_OUTPUT_BYTES:
                 # Exit code 1 says that they differ, which a new file does.
                 patch += await self._run(
                     "diff", "--no-ext-diff", "--no-index", "--", "/dev/null", name, fine=(0, 1)
@@ -67,22 +65,4 @@ class _Git:
         return (await self._run("rev-parse", "HEAD")).strip()
 
     async def _run(self, *arguments: str, fine: tuple[int, ...] = (0,)) -> str:
-        child = await spawn(["git", *arguments], cwd=self._cwd, env=self._env)
-        try:
-            async with asyncio.TaskGroup() as streams:
-                output = streams.create_task(_read(child.stdout))
-                streams.create_task(_read(child.stderr))
-            code = await child.wait()
-        finally:
-            await child.stop(0.2)
-        if code not in fine:
-            raise NoGitDiff(self._cwd)
-        return output.result().decode(errors="replace")
-
-
-async def _read(stream: asyncio.StreamReader) -> bytes:
-    """Everything, though no more than is kept: the rest is read and dropped."""
-    kept = bytearray()
-    while data := await stream.read(1 << 16):
-        kept += data[: max(0, MAX_DIFF_BYTES - len(kept))]
-    return bytes(kept)
+        return await run_git(self._cwd, self._env, *arguments, fine=fine)

@@ -1,7 +1,6 @@
 """What a client wants reviewed, in words for people and for the reviewer."""
 
 import asyncio
-import contextlib
 
 from treadle.domain.reviews import (
     BaseBranch,
@@ -12,7 +11,8 @@ from treadle.domain.reviews import (
 )
 from treadle.engine.agent.review_turn import ReviewOrder
 from treadle.engine.services.errors import Refused
-from treadle.kit.processes import SpawnError, spawn
+from treadle.engine.services.git_command import GitFailed, run_git
+from treadle.kit.processes import SpawnError
 
 GIT_SECONDS = 5.0
 
@@ -69,15 +69,8 @@ async def _against(branch: str, cwd: str, env: dict[str, str]) -> str:
 async def _merge_base(branch: str, cwd: str, env: dict[str, str]) -> str | None:
     """The commit where this branch left another one; None when git cannot tell."""
     try:
-        child = await spawn(["git", "merge-base", "--", "HEAD", branch], cwd=cwd, env=env)
-    except SpawnError:
+        async with asyncio.timeout(GIT_SECONDS):
+            found = await run_git(cwd, env, "merge-base", "--", "HEAD", branch)
+    except (TimeoutError, SpawnError, GitFailed):
         return None
-    found = b""
-    try:
-        with contextlib.suppress(TimeoutError, ValueError):
-            async with asyncio.timeout(GIT_SECONDS):
-                found = await child.stdout.read(4096)
-                await child.wait()
-    finally:
-        await child.stop(0.2)
-    return found.decode("ascii", "replace").strip() or None
+    return found.strip() or None
