@@ -6,10 +6,7 @@ figures depend on the machine and on what else it does; hold figures of one run 
 
 import argparse
 import contextlib
-import json
-import shlex
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -19,12 +16,15 @@ from typing import Any
 from treadle.cli.bench_threads.rollouts import write_rollouts
 from treadle.cli.bench_turns.model import BenchModel
 from treadle.cli.bench_turns.server import Server, running
-from treadle.cli.progress import complain
-from treadle.cli.wiring.loop import run_loop
+from treadle.cli.bench_turns.side_by_side import (
+    Figures,
+    add_flags,
+    commands_of,
+    report,
+    run_measurement,
+)
 from treadle.config.load import read_environment
-from treadle.kit.processes import SpawnError
 
-Figures = dict[str, float]
 PAGES = 20
 IDLE = (20, 420)
 """Loaded threads at the two readings of memory."""
@@ -33,33 +33,20 @@ IDLE = (20, 420)
 def build_parser() -> argparse.ArgumentParser:
     """The command's options."""
     parser = argparse.ArgumentParser(prog="treadle bench threads", description=__doc__)
-    parser.add_argument(
-        "--against",
-        metavar="COMMAND",
-        action="append",
-        default=[],
-        help="measure another app-server too, such as 'codex app-server' (repeatable)",
-    )
-    parser.add_argument("--only", choices=list(_PARTS), action="append", help="only this part")
+    add_flags(parser, _PARTS)
     parser.add_argument("--files", type=int, default=3000, help="threads of the list part")
     parser.add_argument("--items", type=int, default=20_000, help="items of the thread to resume")
     parser.add_argument("--rounds", type=int, default=3, help="times each part is measured")
-    parser.add_argument("--json", action="store_true", help="for programs")
     return parser
 
 
 def run(arguments: list[str]) -> int:
     """Measure; 0 when all could be measured, 1 when a server could not be started."""
-    try:
-        return run_loop(_measure(build_parser().parse_args(arguments)))
-    except SpawnError as error:
-        complain(f"{error}; give the program of --against by its full path")
-        return 1
+    return run_measurement(_measure(build_parser().parse_args(arguments)))
 
 
 async def _measure(options: argparse.Namespace) -> int:
-    own = [sys.executable, "-m", "treadle.cli.main", "app-server"]
-    commands = {"treadle": own, **{text: shlex.split(text) for text in options.against}}
+    commands = commands_of(options)
     found: dict[str, dict[str, list[float]]] = {name: {} for name in commands}
     for part in options.only or list(_PARTS):
         for _ in range(options.rounds):
@@ -70,22 +57,8 @@ async def _measure(options: argparse.Namespace) -> int:
         name: {label: statistics.median(figures) for label, figures in part.items()}
         for name, part in found.items()
     }
-    if options.json:
-        print(json.dumps(medians, indent=1))
-    else:
-        _show(medians)
+    report(medians, as_json=options.json)
     return 0
-
-
-def _show(found: dict[str, Figures]) -> None:
-    labels = dict.fromkeys(label for figures in found.values() for label in figures)
-    print(f"{'':46}" + "".join(f"{name[-24:]:>26}" for name in found))
-    for label in labels:
-        row = "".join(
-            f"{figures[label]:26.2f}" if label in figures else f"{'-':>26}"
-            for figures in found.values()
-        )
-        print(f"{label:46}{row}")
 
 
 class _Place:

@@ -7,10 +7,7 @@ machine and on what else it does; hold figures of one run against one another.
 import argparse
 import asyncio
 import contextlib
-import json
-import shlex
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -18,12 +15,15 @@ from pathlib import Path
 
 from treadle.cli.bench_turns.model import BenchModel
 from treadle.cli.bench_turns.server import Server, running
-from treadle.cli.progress import complain
-from treadle.cli.wiring.loop import run_loop
+from treadle.cli.bench_turns.side_by_side import (
+    Figures,
+    add_flags,
+    commands_of,
+    report,
+    run_measurement,
+)
 from treadle.config.load import read_environment
-from treadle.kit.processes import SpawnError
 
-Figures = dict[str, float]
 STARTS = 9
 WARM_TURNS = 40
 COMMAND_TURNS = 20
@@ -33,32 +33,19 @@ TURNS_PER_THREAD = 10
 def build_parser() -> argparse.ArgumentParser:
     """The command's options."""
     parser = argparse.ArgumentParser(prog="treadle bench turns", description=__doc__)
-    parser.add_argument(
-        "--against",
-        metavar="COMMAND",
-        action="append",
-        default=[],
-        help="measure another app-server too, such as 'codex app-server' (repeatable)",
-    )
-    parser.add_argument("--only", choices=list(_PARTS), action="append", help="only this part")
+    add_flags(parser, _PARTS)
     parser.add_argument("--threads", type=int, default=100, help="threads of the fleet")
     parser.add_argument("--turns", type=int, default=10_000, help="turns of the memory part")
-    parser.add_argument("--json", action="store_true", help="for programs")
     return parser
 
 
 def run(arguments: list[str]) -> int:
     """Measure; 0 when all could be measured, 1 when a server could not be started."""
-    try:
-        return run_loop(_measure(build_parser().parse_args(arguments)))
-    except SpawnError as error:
-        complain(f"{error}; give the program of --against by its full path")
-        return 1
+    return run_measurement(_measure(build_parser().parse_args(arguments)))
 
 
 async def _measure(options: argparse.Namespace) -> int:
-    own = [sys.executable, "-m", "treadle.cli.main", "app-server"]
-    commands = {"treadle": own, **{text: shlex.split(text) for text in options.against}}
+    commands = commands_of(options)
     path = read_environment().get("PATH") or "/usr/bin:/bin"
     found: dict[str, Figures] = {name: {} for name in commands}
     for part in options.only or list(_PARTS):
@@ -67,22 +54,8 @@ async def _measure(options: argparse.Namespace) -> int:
                 async with BenchModel() as model:
                     place = _Place(command, Path(folder), model.url, path, options)
                     found[name] |= await _PARTS[part](place)
-    if options.json:
-        print(json.dumps(found, indent=1))
-    else:
-        _show(found)
+    report(found, as_json=options.json)
     return 0
-
-
-def _show(found: dict[str, Figures]) -> None:
-    labels = dict.fromkeys(label for figures in found.values() for label in figures)
-    print(f"{'':46}" + "".join(f"{name[-24:]:>26}" for name in found))
-    for label in labels:
-        row = "".join(
-            f"{figures[label]:26.2f}" if label in figures else f"{'-':>26}"
-            for figures in found.values()
-        )
-        print(f"{label:46}{row}")
 
 
 class _Place:
