@@ -13,7 +13,8 @@ from support.postgres import OwnServer, Server, Session, find_binaries
 from treadle.control.db import postgres_hints
 from treadle.control.db.migrate import known_migrations
 from treadle.control.db.open import find_missing_migrations, open_database
-from treadle.control.db.postgres_link import Link
+from treadle.control.db.postgres_link import Link, positional
+from treadle.control.db.transaction import load_statements
 from treadle.control.events import Bells
 from treadle.control.faults import DatabaseUnusable
 from treadle.control.http.server import ManagerOptions, RunningManager, serve
@@ -353,6 +354,48 @@ async def test_what_the_database_cannot_store_is_refused_and_harms_nobody_else(
     assert "U+0000" in answers[1].text
     assert (await api.http.get("/api/v1/runs/a%00b")).status_code == 400
     await managers.check(claim, BATCH)
+
+
+def scans_of(node: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Tables that a plan reads, and whether by key."""
+    below = node.get("Plans", [])
+    if "Relation Name" in node and "Scan" in node["Node Type"]:
+        by_key = any("Index Cond" in each for each in (node, *below))
+        yield node["Relation Name"], by_key
+    for each in below:
+        yield from scans_of(each)
+
+
+@pytest.mark.parametrize(
+    ("name", "tables"),
+    [
+        ("append_plainly", {"run_heads"}),
+        ("lock_heads", {"run_heads"}),
+        ("read_ahead", {"runs", "commands", "runners"}),
+        ("read_pages", {"run_heads", "run_events"}),
+        ("read_watched", {"run_heads"}),
+        ("write_all", {"run_heads", "runs"}),
+    ],
+)
+async def test_what_is_planned_on_a_young_database_reads_by_key_when_it_has_grown(
+    postgres_url: str, tmp_path: Path, name: str, tables: set[str]
+) -> None:
+    repository = await open_database(postgres_url, tmp_path, SystemClock(), Bells())
+    await repository.close()
+    link = Link(postgres_url)
+    try:
+        await asyncio.to_thread(link.open)
+        statement, names = positional(load_statements("postgres")[name])
+        nulls = ", ".join("NULL" for _ in names)
+        for sql in (f"PREPARE it AS {statement}", "SET plan_cache_mode = force_generic_plan"):
+            await asyncio.to_thread(link.execute, sql)
+        explain = f"EXPLAIN (FORMAT JSON) EXECUTE it({nulls})"
+        row = (await asyncio.to_thread(link.execute, explain)).fetchone()
+        scans = list(scans_of(msgspec.json.decode(row["QUERY PLAN"])[0]["Plan"]))
+    finally:
+        await asyncio.to_thread(link.close)
+    assert {table for table, _ in scans} == tables
+    assert [table for table, by_key in scans if not by_key] == []
 
 
 async def test_managers_that_start_at_once_on_an_empty_database_migrate_it_once(

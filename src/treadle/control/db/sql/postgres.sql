@@ -160,11 +160,13 @@ SELECT * FROM run_heads WHERE run_id = ANY(:runs::text[]) ORDER BY run_id FOR UP
 WITH asked AS (
     SELECT * FROM unnest(:runs::text[], :epochs::bigint[], :tokens::bytea[], :firsts::bigint[],
         :counts::bigint[], :skips::bigint[]) AS a (run_id, epoch, token, first, count, skipped)
+    ORDER BY run_id COLLATE "C"
 ), held AS MATERIALIZED (
-    SELECT h.run_id, a.first, a.count, a.skipped FROM run_heads h JOIN asked a USING (run_id)
-    WHERE h.epoch = a.epoch AND h.token_sha256 = a.token AND h.producer_seq = a.first - 1
-        AND h.runner_id IS NOT NULL AND h.ended = 0
-    ORDER BY h.run_id FOR UPDATE OF h
+    SELECT h.run_id, a.first, a.count, a.skipped FROM asked a CROSS JOIN LATERAL (
+        SELECT run_id FROM run_heads WHERE run_id = a.run_id
+            AND epoch = a.epoch AND token_sha256 = a.token AND producer_seq = a.first - 1
+            AND runner_id IS NOT NULL AND ended = 0
+        FOR UPDATE) AS h
 ), moved AS (
     UPDATE run_heads AS h SET last_seq = h.last_seq + held.count,
         producer_seq = h.producer_seq + held.count,
