@@ -544,6 +544,37 @@ async def test_a_file_that_became_another_threads_is_not_taken_for_the_first(
     assert await previews(store) == ["second one"]
 
 
+async def test_two_files_that_changed_places_are_each_their_own_threads(
+    tmp_path: Path, store: LocalThreadStore
+) -> None:
+    """Both are read in one go, and neither row takes the other along."""
+    one, first = foreign(tmp_path, "one")
+    two, second = foreign(tmp_path, "the other one")
+    assert len(await previews(store)) == 2
+    first.rename(tmp_path / "aside")
+    second.rename(first)
+    (tmp_path / "aside").rename(second)
+    page = await store.list_threads(ThreadQuery(sort_key="created_at"))
+    assert {info.thread_id: info.path for info in page.threads} == {
+        one: str(second),
+        two: str(first),
+    }
+    assert len(await previews(store)) == 2
+
+
+async def test_of_two_files_of_one_thread_the_newer_is_listed(
+    tmp_path: Path, store: LocalThreadStore
+) -> None:
+    thread_id, old = foreign(tmp_path, "said at first")
+    segment = old.with_name(f"{old.stem}_{uuid.uuid4()}.jsonl")
+    segment.write_text(old.read_text().replace("said at first", "said later"))
+    newer = old.with_name(f"rollout-2025-01-03T00-00-00-{thread_id}.jsonl")
+    newer.write_text(old.read_text().splitlines()[0] + "\n")
+    [info] = (await store.list_threads(ThreadQuery())).threads
+    # The row names the newest file; words that only an older one has are kept.
+    assert (info.path, info.preview in ("said at first", "said later")) == (str(newer), True)
+
+
 async def test_metadata_can_be_patched_right_after_the_first_append(
     store: LocalThreadStore,
 ) -> None:

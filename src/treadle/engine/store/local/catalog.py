@@ -15,8 +15,7 @@ from treadle.engine.store.listing import check_query, cut_page, levels
 from treadle.engine.store.local.backfill import Turns
 from treadle.engine.store.local.file_heads import history_base
 from treadle.engine.store.local.folder_watch import FileFacts, FolderWatch
-from treadle.engine.store.local.head_scan import Head, info_of, scan_head
-from treadle.engine.store.local.packed_file import is_packed
+from treadle.engine.store.local.intake import Intake, is_archived
 from treadle.engine.store.local.rollout_files import (
     ARCHIVED,
     SESSIONS,
@@ -71,6 +70,7 @@ class Catalog:
         self._marks = ThreadMarks(home, clock)
         self._opened: Index | None = None
         self._files: dict[str, FileFacts] = {}
+        self._intake = Intake(home, self._files, self._names, self._marks)
         self._turns = Turns(home, clock)
         self._first = True
         self._waiting: set[str] = set()
@@ -223,7 +223,7 @@ class Catalog:
             from treadle.engine.store.local.index import Index
 
             self._opened = Index(self._home)
-            self._files = self._opened.files()
+            self._files.update(self._opened.files())
         return self._opened
 
     def _exists(self) -> bool:
@@ -301,55 +301,14 @@ class Catalog:
             batch = paths[start : start + _MANY]
             with self._turns.turn():
                 known = self._index.files_among(batch) if self._index.changed() else {}
-                self._files |= known
+                self._files.update(known)
                 self._waiting.difference_update(known)
                 self._read([path for path in batch if path not in known or self._stale(path)])
 
     def _read(self, paths: list[str]) -> None:
-        if not paths:
-            return
-        found = [(path, *self._scan(path)) for path in paths]
-        with self._index.writing():
-            for path, facts, head in found:
-                self._learn(path, facts, head)
-        self._waiting.difference_update(paths)
-
-    def _scan(self, path: str) -> tuple[FileFacts | None, Head | None]:
-        full = self._full(path)
-        try:
-            stat = os.stat(full)
-        except OSError:
-            return None, None
-        try:
-            head = scan_head(self._home, full)
-        except (StorageFailed, OSError):
-            head = None
-        thread_id = head.created.thread_id if head is not None else None
-        return FileFacts(stat.st_mtime_ns, stat.st_size, thread_id), head
-
-    def _learn(self, path: str, facts: FileFacts | None, head: Head | None) -> None:
-        if facts is None:
-            return
-        before = self._files.get(path)
-        if before is not None and before.thread_id not in (None, facts.thread_id):
-            self._index.drop_files([path])  # another thread lies there now, or none
-        self._files[path] = facts
-        self._index.put_file(path, facts)
-        if head is None:
-            return
-        thread_id, full = head.created.thread_id, self._full(path)
-        row = self._index.get(thread_id)
-        if row is not None and _rank(self._index.relative(row.path or "")) > _rank(path):
-            row.preview = row.preview or head.preview
-            self._index.put(row)
-            return
-        info = info_of(head, full, facts.mtime_ns / 1e9)
-        info.archived = _is_archived(path)
-        info.name = self._names.get(thread_id)
-        if row is not None:
-            info.preview = info.preview or row.preview
-        self._marks.apply(info)
-        self._index.put(info)
+        if paths:
+            self._intake.read(self._index, paths)
+            self._waiting.difference_update(paths)
 
     def _row(self, thread_id: str, *, live: bool = False) -> ThreadInfo | None:
         """The row, true to its file as it is now; None when either is missing.
@@ -383,13 +342,15 @@ class Catalog:
         return True
 
     def _still_true(self, rows: list[ThreadInfo]) -> bool:
-        paths = [self._index.relative(row.path or "") for row in rows]
-        stale = [path for path in paths if self._stale(path)]
-        wrong = [
-            row.thread_id
-            for row, path in zip(rows, paths, strict=True)
-            if path in self._files and self._files[path].thread_id != row.thread_id
-        ]
+        stale: list[str] = []
+        wrong: list[str] = []
+        for row in rows:
+            path = self._index.relative(row.path or "")
+            known = self._files.get(path)
+            if not _matches(row.path or "", known):
+                stale.append(path)
+            if known is not None and known.thread_id != row.thread_id:
+                wrong.append(row.thread_id)
         if wrong:
             self._correct(wrong)
         if not stale:
@@ -406,12 +367,7 @@ class Catalog:
             self._read_all(self._index.paths_of(thread_id))
 
     def _stale(self, path: str) -> bool:
-        known = self._files.get(path)
-        try:
-            stat = os.stat(self._full(path))
-        except OSError:
-            return True
-        return known is None or (known.mtime_ns, known.size) != (stat.st_mtime_ns, stat.st_size)
+        return not _matches(self._full(path), self._files.get(path))
 
     def _sweep(self) -> None:
         """Notice files that other programs appended to; their order in lists depends on it."""
@@ -450,7 +406,7 @@ class Catalog:
 
     def _paths(self, thread_id: str, *, archived: bool) -> list[Path]:
         known = self._index.paths_of(thread_id)
-        return [self._home / path for path in known if _is_archived(path) == archived]
+        return [self._home / path for path in known if is_archived(path) == archived]
 
     def _dated(self, path: Path) -> Path:
         target = dated_path(self._home, path.name)
@@ -477,17 +433,17 @@ class Catalog:
                 index.drop_files([old])
                 if facts is not None:
                     self._files[new] = facts
-                    index.put_file(new, facts)
+                    index.put_files({new: facts})
                 if row is not None and row.path == str(path):
-                    row.path, row.archived = str(target), _is_archived(new)
+                    row.path, row.archived = str(target), is_archived(new)
             if row is not None:
                 index.put(row)
 
 
-def _is_archived(path: str) -> bool:
-    return path.startswith(f"{ARCHIVED}/")
-
-
-def _rank(path: str) -> tuple[bool, str, bool]:
-    """Which of a thread's files its row names: an active one, the newest of those, unpacked."""
-    return not _is_archived(path), path.rpartition("/")[2].removesuffix(".zst"), not is_packed(path)
+def _matches(full: str, known: FileFacts | None) -> bool:
+    """Whether a file is as it was when it was read."""
+    try:
+        stat = os.stat(full)
+    except OSError:
+        return False
+    return known is not None and stat.st_mtime_ns == known.mtime_ns and stat.st_size == known.size

@@ -25,6 +25,7 @@ class FileFacts(msgspec.Struct, frozen=True):
 
 
 class _Folder(msgspec.Struct):
+    path: str
     mtime_ns: int
     settled: bool
     names: frozenset[str]
@@ -38,13 +39,16 @@ class FolderWatch:
         self._home = str(home)
         self._clock = clock
         self._known: dict[str, _Folder] = {}
+        self._roots = (SESSIONS, ARCHIVED)
 
     def changes(self) -> tuple[set[str], set[str]]:
         """Files that appeared and files that went since the last call (the first: all appear)."""
         added: set[str] = set()
         removed: set[str] = set()
+        if self._quiet():
+            return added, removed
         seen: set[str] = set()
-        todo = [SESSIONS, ARCHIVED]
+        todo = [*self._roots]
         while todo:
             folder = todo.pop()
             before = self._known.get(folder)
@@ -63,6 +67,18 @@ class FolderWatch:
             removed.update(f"{folder}/{name}" for name in gone.names)
         return added, removed
 
+    def _quiet(self) -> bool:
+        """Whether no folder changed, found in the fewest steps: most lists meet nothing new."""
+        stat = os.stat
+        try:
+            for folder in self._known.values():
+                if not folder.settled or stat(folder.path).st_mtime_ns != folder.mtime_ns:
+                    return False
+        except OSError:
+            return False
+        unseen = [root for root in self._roots if root not in self._known]
+        return not any(os.path.exists(f"{self._home}/{root}") for root in unseen)
+
     def _look(self, folder: str, before: _Folder | None) -> _Folder | None:
         path = f"{self._home}/{folder}"
         try:
@@ -80,4 +96,4 @@ class FolderWatch:
         except OSError:
             return None
         settled = self._clock.now() - mtime_ns / 1e9 > _RACY_SECONDS
-        return _Folder(mtime_ns, settled, frozenset(names), tuple(folders))
+        return _Folder(path, mtime_ns, settled, frozenset(names), tuple(folders))

@@ -22,7 +22,7 @@ from treadle.domain.records import (
 )
 from treadle.engine.store.local.codec import LineReader
 from treadle.engine.store.local.packed_file import is_packed
-from treadle.engine.store.local.rollout_files import base_of, open_stream
+from treadle.engine.store.local.rollout_files import base_of, open_stream, small_file
 from treadle.engine.store.metadata import fresh_info
 from treadle.engine.store.thread_store import StorageFailed, ThreadInfo
 
@@ -87,13 +87,14 @@ def scan_head(home: Path, path: str, *, ends: bool = True) -> Head | None:
 
 
 def _scan(path: str, *, ends: bool) -> Head | None:
+    packed = is_packed(path)
+    begin = None if packed else small_file(path, _SMALL_BYTES)
+    if begin is not None:
+        return _scan_whole(begin, ends=ends)
     with open_stream(path) as stream:
-        begin = _readable(stream) if is_packed(path) else stream.read(_SMALL_BYTES)
-        if is_packed(path) or len(begin) < _SMALL_BYTES:
-            head = _begin(begin, whole=True)
-            if head is not None and ends:
-                _whole_end(head, begin)
-            return head
+        if packed:
+            return _scan_whole(_readable(stream), ends=ends)
+        begin = stream.read(_SMALL_BYTES)
         head = _begin(begin, whole=False) or _begin(begin + stream.read(_SCAN_BYTES), whole=True)
         if head is None or not ends:
             return head
@@ -102,6 +103,13 @@ def _scan(path: str, *, ends: bool) -> Head | None:
             stream.seek(max(0, size - length))
             if _end(head, stream.read()):
                 break
+    return head
+
+
+def _scan_whole(data: bytes, *, ends: bool) -> Head | None:
+    head = _begin(data, whole=True)
+    if head is not None and ends:
+        _whole_end(head, data)
     return head
 
 

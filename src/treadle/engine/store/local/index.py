@@ -8,7 +8,7 @@ other program's database is ever touched.
 import contextlib
 import sqlite3
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,12 @@ FILE = "treadle_index_1.sqlite"
 _BUSY_SECONDS = 5.0
 _OPEN_TRIES = 100
 _OPEN_PAUSE_SECONDS = 0.05
+_CHECKPOINT_PAGES = 4000
+"""So that taking in some thousand files need not wait for the disk."""
+_CACHE_KIB = 8000
+"""Rows of some thousand threads: pages of one list lie all over the table."""
 _SCHEMA = """
+-- With a rowid, so that threads of one time, which were read together, lie together.
 CREATE TABLE IF NOT EXISTS threads (
     thread_id TEXT PRIMARY KEY,
     path TEXT NOT NULL,
@@ -41,7 +46,7 @@ CREATE TABLE IF NOT EXISTS threads (
     provider TEXT NOT NULL,
     parent_id TEXT,
     facts BLOB NOT NULL
-) WITHOUT ROWID;
+);
 CREATE INDEX IF NOT EXISTS by_created ON threads (archived, created_at, thread_id);
 CREATE INDEX IF NOT EXISTS by_updated ON threads (archived, updated_at, thread_id);
 CREATE INDEX IF NOT EXISTS by_recency ON threads (archived, recency_at, thread_id);
@@ -62,6 +67,7 @@ CREATE TABLE IF NOT EXISTS spawn_edges (
 CREATE INDEX IF NOT EXISTS by_spawner ON spawn_edges (parent_id);
 """
 _COLUMNS = "thread_id, path, archived, created_at, updated_at, recency_at, preview, name, facts"
+_PUT = "INSERT OR REPLACE INTO threads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _FAMILY = """thread_id IN (WITH RECURSIVE family(id) AS (
     SELECT ?
     UNION SELECT thread_id FROM threads JOIN family ON threads.parent_id = family.id
@@ -138,10 +144,10 @@ class Index:
         """Forget rows, and nothing of files."""
         self._db.executemany("DELETE FROM threads WHERE thread_id = ?", [(i,) for i in thread_ids])
 
-    def put_file(self, path: str, facts: FileFacts) -> None:
-        """Remember a file's state."""
-        values = (path, facts.mtime_ns, facts.size, facts.thread_id)
-        self._db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", values)
+    def put_files(self, files: Mapping[str, FileFacts]) -> None:
+        """Remember the state of files."""
+        rows = [(path, each.mtime_ns, each.size, each.thread_id) for path, each in files.items()]
+        self._db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
 
     def drop_files(self, paths: Iterable[str]) -> None:
         """Forget files that are gone, and the threads that were in them alone."""
@@ -186,12 +192,18 @@ class Index:
 
     def get(self, thread_id: str) -> ThreadInfo | None:
         """One thread's row."""
-        query = f"SELECT {_COLUMNS} FROM threads WHERE thread_id = ?"
-        rows = self._rows(query, thread_id)
-        return self._info(rows[0]) if rows else None
+        return self.get_all([thread_id]).get(thread_id)
 
-    def put(self, info: ThreadInfo) -> None:
-        """Insert or replace a thread's row."""
+    def get_all(self, thread_ids: Sequence[str]) -> dict[str, ThreadInfo]:
+        """The rows of those threads that have one."""
+        query = f"SELECT {_COLUMNS} FROM threads WHERE thread_id IN ({_marks(thread_ids)})"
+        return {row[0]: self._info(row) for row in self._rows(query, *thread_ids)}
+
+    def put(self, *threads: ThreadInfo) -> None:
+        """Insert or replace the rows of threads."""
+        self._db.executemany(_PUT, map(self._row, threads))
+
+    def _row(self, info: ThreadInfo) -> tuple[Any, ...]:
         created = info.created
         kind, detail = source_kinds(created.source)
         facts = _Facts(
@@ -203,7 +215,7 @@ class Index:
             settings=info.settings,
             tokens_used=info.tokens_used,
         )
-        values = (
+        return (
             info.thread_id,
             self.relative(info.path or ""),
             info.archived,
@@ -219,8 +231,6 @@ class Index:
             created.parent_thread_id,
             msgspec.json.encode(facts),
         )
-        marks = ", ".join("?" * len(values))
-        self._db.execute(f"INSERT OR REPLACE INTO threads VALUES ({marks})", values)
 
     def rename(self, names: dict[str, str | None]) -> None:
         """Set names of the threads that have rows."""
@@ -304,6 +314,8 @@ def _prepared(target: str) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         db.executescript(_SCHEMA)
     except sqlite3.Error:
         db.close()

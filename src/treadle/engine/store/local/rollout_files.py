@@ -112,6 +112,26 @@ def open_stream(path: Path | str) -> io.BufferedIOBase:
         raise StorageFailed(f"cannot read rollout {path}: {error.strerror}") from error
 
 
+def small_file(path: str, limit_bytes: int) -> bytes | None:
+    """All of a plain file below a size; None when it is larger, or grows while it is read.
+
+    Lists read thousands of these: no stream is made, and no room for more than is there.
+
+    Raises:
+        StorageFailed: the file cannot be read.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(fd).st_size
+            data = os.read(fd, size + 1) if size < limit_bytes else None
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise StorageFailed(f"cannot read rollout {path}: {error.strerror}") from error
+    return data if data is not None and len(data) == size else None
+
+
 def whole_lines(path: Path, end_byte: int | None = None) -> bytes:
     """A file's complete lines, up to a byte offset if given; a torn last line is left out."""
     with open_stream(path) as stream:
