@@ -255,14 +255,20 @@ class LoadedThread:
 
     def summary(self) -> ThreadSummary:
         """The thread as clients see it, without turns."""
-        return summarise(
-            self.log.info,
-            status=self.status,
-            ephemeral=self.ephemeral,
-            path=self.path,
-            session_id=self.agent.session_id,
-            loaded=self,
+        settings, shown = self.agent.settings, summarise(self.log.info)
+        shown.status = self.status
+        shown.ephemeral = self.ephemeral
+        shown.path = self.path
+        shown.session_id = self.agent.session_id or shown.session_id
+        shown.environments = _environments(settings.cwd, settings.workspace_roots)
+        shown.cwd, shown.model, shown.reasoning_effort = (
+            settings.cwd,
+            settings.model,
+            settings.effort,
         )
+        shown.extra = self.extra
+        shown.can_accept_direct_input = True
+        return shown
 
     @property
     def extra(self) -> dict[str, Any] | None:
@@ -274,46 +280,31 @@ class LoadedThread:
         return {"budget": {"limits": msgspec.to_builtins(limits), "spent": spent}}
 
 
-def summarise(
-    info: ThreadInfo,
-    *,
-    status: ThreadStatus,
-    ephemeral: bool = False,
-    path: str | None = None,
-    session_id: str | None = None,
-    loaded: LoadedThread | None = None,
-) -> ThreadSummary:
-    """The protocol's thread object for stored metadata, live where the thread is loaded."""
-    created = info.created
-    settings = loaded.agent.settings if loaded else None
-    cwd = settings.cwd if settings else (info.settings.cwd if info.settings else created.cwd)
+def summarise(info: ThreadInfo) -> ThreadSummary:
+    """The protocol's thread object for a thread that is stored and not loaded."""
+    created, git = info.created, info.git
     return ThreadSummary(
         id=info.thread_id,
-        session_id=session_id or created.session_id or info.thread_id,
-        environments=_environments(settings.cwd, settings.workspace_roots) if settings else None,
-        extra=loaded.extra if loaded else None,
+        session_id=created.session_id or info.thread_id,
         forked_from_id=created.forked_from_id,
         parent_thread_id=created.parent_thread_id,
         preview=info.preview,
-        ephemeral=ephemeral,
         history_mode=created.history_mode,
         model_provider=created.model_provider,
-        model=settings.model if settings else info.model,
-        reasoning_effort=settings.effort if settings else info.effort,
+        model=info.model,
+        reasoning_effort=info.effort,
         created_at=int(info.created_at),
         updated_at=int(info.updated_at),
         recency_at=int(info.recency_at),
-        status=status,
-        path=path if loaded else info.path,
-        cwd=cwd,
+        path=info.path,
+        cwd=info.settings.cwd if info.settings is not None else created.cwd,
         cli_version=created.cli_version,
         originator=created.originator,
         source=created.source,
-        can_accept_direct_input=True if loaded else None,
         thread_source=created.thread_source,
         agent_nickname=created.agent_nickname,
         agent_role=created.agent_role,
-        git_info=_git(info.git if info.git is not None else created.git),
+        git_info=_git(created.git if git is None else git),
         name=info.name,
     )
 

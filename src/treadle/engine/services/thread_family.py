@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from treadle.domain.events import ThreadArchived, ThreadDeleted, ThreadEvent, ThreadUnarchived
-from treadle.domain.threads import NotLoaded, ThreadSummary
+from treadle.domain.threads import ThreadSummary
 from treadle.engine.services.errors import Refused, ThreadNotFound
 from treadle.engine.services.loaded_thread import summarise
 from treadle.engine.services.threads import Threads
@@ -47,7 +47,7 @@ class Families:
         below = await self._below(thread_id)
         done = [thread_id, *await self._each(below, self._unarchive)]
         events = [ThreadUnarchived(thread_id=each) for each in done]
-        return summarise(info, status=NotLoaded()), lambda: self._tell(events)
+        return summarise(info), lambda: self._tell(events)
 
     async def delete(self, thread_id: str) -> Announce:
         """Delete a thread and its descendants for good.

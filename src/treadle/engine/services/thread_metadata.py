@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from treadle.domain.events import ThreadRenamed
-from treadle.domain.threads import NotLoaded, ThreadSummary
+from treadle.domain.threads import ThreadSummary
 from treadle.engine.services.errors import Refused, ThreadNotFound, ThreadNotLoaded
 from treadle.engine.services.loaded_thread import LoadedThread, summarise
 from treadle.engine.services.threads import Threads
@@ -51,7 +51,7 @@ class Metadata:
         known = info.git if info.git is not None else info.created.git or {}
         git: dict[str, Any] = {**known, **changes}
         info = await self._patch(thread_id, ThreadPatch(git=git))
-        return loaded.summary() if loaded else summarise(info, status=NotLoaded())
+        return loaded.summary() if loaded else summarise(info)
 
     async def set_memory_mode(self, thread_id: str, mode: str) -> None:
         """Whether the thread may feed memories; raises as `set_git`."""

@@ -10,7 +10,7 @@ import msgspec
 
 from treadle.domain import history
 from treadle.domain.items import AgentMessage, Shape, TextInput, UserMessage
-from treadle.domain.threads import NotLoaded, ThreadSummary
+from treadle.domain.threads import ThreadSummary
 from treadle.domain.turns import Turn
 from treadle.engine.services.errors import InvalidQuery, Refused
 from treadle.engine.services.loaded_thread import summarise
@@ -136,7 +136,7 @@ class Searches:
 
     def _summary(self, info: ThreadInfo) -> ThreadSummary:
         loaded = self._threads.get(info.thread_id)
-        return loaded.summary() if loaded else summarise(info, status=NotLoaded())
+        return loaded.summary() if loaded else summarise(info)
 
 
 def _occurrences(thread_id: str, turns: list[Turn], term: str) -> Iterator[Occurrence]:

@@ -298,7 +298,7 @@ class Threads:
         loaded = self.loaded.get(thread_id)
         if loaded is not None:
             return loaded.summary()
-        return summarise(await self.store.read(thread_id), status=NotLoaded())
+        return summarise(await self.store.read(thread_id))
 
     async def turns(self, thread_id: str, what: str = "includeTurns") -> list[Turn]:
         """All turns of a thread with their items, the running one included.
@@ -336,7 +336,7 @@ class Threads:
         summaries: list[ThreadSummary] = []
         for info in page.threads:
             loaded = self.loaded.get(info.thread_id)
-            summaries.append(loaded.summary() if loaded else summarise(info, status=NotLoaded()))
+            summaries.append(loaded.summary() if loaded else summarise(info))
         return summaries, page
 
     # ------------------------------------------------------------------ changing
