@@ -5,6 +5,8 @@ the event loop, and on plain files through a thread.
 """
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import stat
 from collections.abc import Callable
@@ -19,6 +21,8 @@ LINE_LIMIT_BYTES = 256 << 20
 """Longest line taken; a turn's input alone may be a megabyte of text plus inline images."""
 
 _PAUSE_AT_FRAMES = 4096
+_PIPE_BYTES = 1 << 20
+"""The most that Linux lets any user ask for, unless told otherwise."""
 
 
 class _Lines(asyncio.Protocol):
@@ -139,6 +143,7 @@ async def open_stdio(streams: ClaimedStreams) -> StdioChannel:
         reader, _ = await loop.connect_read_pipe(lambda: lines, source)
     else:
         _read_in_thread(loop, source, lines)
+    _widen(write_fd)
     if _pollable(write_fd):
         writer, _ = await loop.connect_write_pipe(lambda: flow, target)
     else:
@@ -168,6 +173,16 @@ def _pollable(fd: int) -> bool:
     """Whether the event loop can wait for it: pipes, sockets, terminals; not files, /dev/null."""
     mode = os.fstat(fd).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd)
+
+
+def _widen(fd: int) -> None:
+    """Let a pipe take a long answer at once, where the system allows it.
+
+    Through the usual 64 KiB such an answer needs both processes in turn, time and again.
+    """
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _write_all(target: FileIO, data: bytes) -> None:
