@@ -109,6 +109,8 @@ async def feed(lab: ControlLab, canary: str) -> None:
     await post("/api/v1/claims", {**who, "backendProfile": canary})
     drain = {"draining": False, "reason": canary}
     await post("/api/v1/runners/{runner_id}/drain", drain, runner_id="r")
+    gone = {"sessionId": canary, "reason": f"killed by {canary}"}
+    await post("/api/v1/runners/{runner_id}/gone", gone, runner_id="r")
     await post("/api/v1/tokens", {"name": "n", "role": "reader", "tenantId": canary})
     assert fed == {each.path for each in OPERATIONS if each.method == "POST"}
     for path in ("", "/result", "/events?limit=1000", "/commands"):

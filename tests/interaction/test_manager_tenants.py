@@ -18,6 +18,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/api/v1/claims"): {"runnerId": "of-{tenant}", "max": 50},
     ("POST", "/api/v1/runners/register"): {"id": "of-{tenant}"},
     ("POST", "/api/v1/runners/{runner_id}/drain"): {"draining": False},
+    ("POST", "/api/v1/runners/{runner_id}/gone"): {"sessionId": "0123456789abcdef"},
     ("POST", "/api/v1/tokens"): {"name": "more", "role": "reader"},
 }
 FENCED = [each for each in OPERATIONS if each.token in ("claim", "session")]
@@ -162,24 +163,25 @@ async def test_a_project_is_a_part_of_its_tenant(tenants: Tenants) -> None:
 
 
 MAY = {
-    "reader": (200, 403, 403, 403, 403),
-    "submitter": (200, 201, 403, 403, 403),
-    "operator": (200, 201, 200, 403, 403),
-    "admin": (200, 201, 200, 201, 201),
-    "runner": (200, 403, 403, 403, 201),
+    "reader": (200, 403, 403, 403, 403, 403),
+    "submitter": (200, 201, 403, 403, 403, 403),
+    "operator": (200, 201, 200, 403, 403, 200),
+    "admin": (200, 201, 200, 201, 201, 200),
+    "runner": (200, 403, 403, 403, 201, 200),
 }
 
 
 @pytest.mark.parametrize("role", MAY)
 async def test_a_role_may_what_it_is_for(tenants: Tenants, role: str) -> None:
     token = (await tenants.token(role, tenants.tokens["a"]))["token"]
-    drain = f"/api/v1/runners/{tenants.ids['a']['runner_id']}/drain"
+    runner = f"/api/v1/runners/{tenants.ids['a']['runner_id']}"
     tried = [
         await tenants.ask("GET", f"/api/v1/runs/{tenants.ids['a']['run_id']}", token=token),
         await tenants.ask("POST", "/api/v1/runs", {}, token),
-        await tenants.ask("POST", drain, {"draining": True}, token),
+        await tenants.ask("POST", f"{runner}/drain", {"draining": True}, token),
         await tenants.ask("POST", "/api/v1/tokens", {"name": "n", "role": "reader"}, token),
         await tenants.ask("POST", "/api/v1/runners/register", {"id": "new"}, token),
+        await tenants.ask("POST", f"{runner}/gone", {"sessionId": "of-an-earlier-one"}, token),
     ]
     assert tuple(status for status, _ in tried) == MAY[role]
 

@@ -68,7 +68,15 @@ def write_head(tx: BufferedTransaction, run_id: str, number: int, **changes: Any
 
 
 def start_attempt(tx: BufferedTransaction, number: int) -> None:
-    tx.run("start_attempt", run_id="a", epoch=number, runner_id="r", attempt_id=None, now=0)
+    tx.run(
+        "start_attempt",
+        run_id="a",
+        epoch=number,
+        runner_id="r",
+        attempt_id=None,
+        session="s",
+        now=0,
+    )
 
 
 def append(tx: BufferedTransaction, run_id: str, number: int) -> None:

@@ -12,8 +12,9 @@ from enum import StrEnum
 class Role(StrEnum):
     """What a caller may do at most.
 
-    `reader` reads. `submitter` also creates runs and gives commands. `operator` also drains runners
-    and verifies runs. `admin` also makes and revokes tokens. `runner` registers, claims and reads.
+    `reader` reads. `submitter` also creates runs and gives commands. `operator` also drains
+    runners, reports them gone and verifies runs. `admin` also makes and revokes tokens. `runner`
+    registers, claims, reports runners gone and reads.
     """
 
     READER = "reader"

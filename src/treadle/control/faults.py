@@ -100,6 +100,10 @@ class RunnerDraining(ControlFault):
     """The runner was told to take no more runs."""
 
 
+class RunnerGone(ControlFault):
+    """The runner's registration is over: it was reported gone, or its id was registered anew."""
+
+
 class IdempotencyConflict(ControlFault):
     """The key was used for another request."""
 

@@ -9,8 +9,6 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from treadle.control.access import Role
-
 DEFAULT_LEASE_MS = 15_000
 MIN_LEASE_MS = 100
 MAX_LEASE_MS = 600_000
@@ -136,43 +134,6 @@ class RunRequest(Body):
     busy_policy: BusyPolicy | None = None
     max_attempts: int | None = None
     idempotency_key: str | None = None
-
-
-class TokenRequest(Body):
-    """Body of `POST /api/v1/tokens`; without a tenant the caller's own is meant."""
-
-    name: str
-    role: Role
-    tenant_id: str | None = None
-    project_id: str | None = None
-    expires_in_ms: int | None = None
-
-
-class ApiToken(Body):
-    """A token as clients see it, without its secret; null tenant or project stands for all."""
-
-    id: str
-    name: str
-    tenant_id: str | None
-    project_id: str | None
-    role: Role
-    created_by: str | None
-    created_at: str
-    expires_at: str | None
-    revoked_at: str | None
-
-
-class IssuedToken(Body):
-    """A fresh token with its secret, which is told this once."""
-
-    api_token: ApiToken
-    token: str
-
-
-class ApiTokenList(Body):
-    """Tokens, newest first."""
-
-    items: list[ApiToken]
 
 
 class RunSpec(Value, frozen=True):
@@ -328,9 +289,10 @@ class RegisterRequest(Body):
 
 
 class Registration(Body):
-    """Answer to a registration; the token is shown once."""
+    """Answer to a registration; the token is shown once, `session_id` names the registration."""
 
     id: str
+    session_id: str
     token: str
     lease_ms: int
     heartbeat_ms: int
@@ -342,10 +304,28 @@ class DrainRequest(Body):
     draining: bool = True
 
 
+class GoneRequest(Body):
+    """Body of `POST /api/v1/runners/{runnerId}/gone`."""
+
+    session_id: str
+    reason: str | None = None
+
+
+class GoneAnswer(Body):
+    """What a report came to: the runner as it is now, and the runs whose lease lapsed."""
+
+    runner: "Runner"
+    lapsed_runs: list[str]
+
+
 class Runner(Body):
-    """A runner as operators see it; `held_runs` counts live leases."""
+    """A runner as operators see it; `held_runs` counts live leases.
+
+    `session_id` names the registration, `gone_at` is when that one was reported gone.
+    """
 
     id: str
+    session_id: str
     attempt_id: str | None
     backend_profile: str | None
     placement: str | None
@@ -355,6 +335,7 @@ class Runner(Body):
     held_runs: int
     registered_at: str
     last_seen_at: str
+    gone_at: str | None
     silent_ms: int
 
 
@@ -371,6 +352,7 @@ class ClaimRequest(Body):
     runner_id: str
     lease_ms: int | None = None
     attempt_id: str | None = None
+    session_id: str | None = None
 
 
 class PoolClaimRequest(ClaimRequest):

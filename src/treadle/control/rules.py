@@ -53,6 +53,28 @@ MANAGER_PHASES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class Loss:
+    """Why a lease is taken away: the word for its end, the failure it is, and that in words."""
+
+    end: str
+    kind: FailureKind
+    message: str
+
+
+SILENCE = Loss(
+    "expired", FailureKind.LEASE_LOST, "The runner was not heard of for the time of its lease."
+)
+LOST_ENDS = frozenset({"expired", "gone"})
+"""Ends of a lease that was lost rather than given back."""
+
+
+def runner_gone(reason: str | None) -> Loss:
+    """The loss of a lease whose runner was seen to be gone; `reason` says how, as in a report."""
+    how = f": {reason}" if reason else ""
+    return Loss("gone", FailureKind.RUNNER_CRASHED, f"The runner is gone{how}.")
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseFacts:
     """Who holds a run and what they have written; `runner_id` is None when nobody does."""
 
@@ -67,14 +89,14 @@ class LeaseFacts:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The claim is given; `recovered` when it follows a lease that lapsed."""
+    """The claim is given; `recovered` when it follows a lease that was lost."""
 
     reason: str
 
     @property
     def recovered(self) -> bool:
         """Whether the lease before was lost rather than given back."""
-        return self.reason == "expired"
+        return self.reason in LOST_ENDS
 
 
 @dataclass(frozen=True, slots=True)

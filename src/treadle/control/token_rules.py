@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from treadle.control.access import Principal, Role, Scope
 from treadle.control.faults import Forbidden, InvalidRequest
-from treadle.control.records import TokenRequest
+from treadle.control.token_records import TokenRequest
 
 NAME_LIMIT = 200
 MIN_TOKEN_MS = 1000

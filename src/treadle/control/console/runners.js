@@ -16,6 +16,7 @@ export async function refreshRunners(failed) {
 }
 
 function stateOf(runner) {
+  if (runner.goneAt) return "gone";
   if (runner.silentMs >= GONE_MS && !runner.heldRuns) return "gone";
   if (runner.draining) return "draining";
   return runner.heldRuns ? "busy" : "idle";

@@ -15,7 +15,7 @@ from treadle.control.access import EVERYTHING, Scope
 from treadle.control.db.commands import close_due, command_of
 from treadle.control.db.journal import RunJournal
 from treadle.control.db.repository import Claimant
-from treadle.control.db.runners import runner_scope
+from treadle.control.db.runners import runner_scope, session_of
 from treadle.control.db.runs import run_of
 from treadle.control.db.transaction import Row, Transaction
 from treadle.control.faults import (
@@ -28,6 +28,7 @@ from treadle.control.faults import (
     ProducerGap,
     RunEnded,
     RunnerDraining,
+    RunnerGone,
 )
 from treadle.control.fold import run_status
 from treadle.control.records import (
@@ -46,17 +47,19 @@ from treadle.control.records import (
     TerminalStatus,
 )
 from treadle.control.rules import (
+    LOST_ENDS,
+    SILENCE,
     Duplicate,
     Ended,
     Gap,
     Grant,
     Held,
+    Loss,
     Stale,
     decide_append,
     decide_claim,
     decide_lapse,
 )
-from treadle.domain.failures import FailureKind
 from treadle.kit.mint import new_id
 
 # Commands offered with a claim; the rest is fetched by command seq.
@@ -65,6 +68,10 @@ NEXT_FLUSH_MS = 50
 TOUCH_MS = 1000
 """How stale it may be when a runner was heard of last: claims come in rows."""
 DRAINING = "This runner is being drained and takes no more runs; register it anew, or end it."
+GONE = (
+    "This registration is over: the runner was reported gone, or its id was registered anew; "
+    "register again."
+)
 
 
 def register_runner(tx: Transaction, request: RegisterRequest, scope: Scope) -> Registration:
@@ -85,15 +92,17 @@ def register_runner(tx: Transaction, request: RegisterRequest, scope: Scope) -> 
         now=tx.now_ms,
     )
     return Registration(
-        id=runner_id, token=token, lease_ms=DEFAULT_LEASE_MS, heartbeat_ms=DEFAULT_LEASE_MS // 3
+        id=runner_id,
+        session_id=session_of({"session_sha256": _digest(token)}),
+        token=token,
+        lease_ms=DEFAULT_LEASE_MS,
+        heartbeat_ms=DEFAULT_LEASE_MS // 3,
     )
 
 
 def claim(tx: Transaction, run_id: str, claimant: Claimant) -> Claim | ControlFault:
     """Grant the run, or note that this runner waits for it."""
-    runner = _runner_row(tx, claimant.runner_id, claimant.scope)
-    if runner["draining"]:
-        raise RunnerDraining(DRAINING)
+    runner = _claiming_runner(tx, claimant)
     attempt_id = claimant.attempt_id or runner["attempt_id"]
     journal = RunJournal(tx, run_id)
     facts = journal.head.facts
@@ -102,10 +111,10 @@ def claim(tx: Transaction, run_id: str, claimant: Claimant) -> Claim | ControlFa
         _note_waiting(tx, journal, claimant.runner_id, attempt_id, decision.remaining_ms)
         return LeaseHeld(decision.by, decision.remaining_ms)
     if isinstance(decision, Grant) and facts.runner_id is not None and decision.recovered:
-        _lapse(tx, journal)
+        lapse(tx, journal, SILENCE)
     if isinstance(decision, Ended) or journal.head.ended:
         return RunEnded(journal.fold.terminal_status or TerminalStatus.FAILED)
-    return _grant(tx, journal, claimant, attempt_id, decision)
+    return _grant(tx, journal, claimant, (attempt_id, session_of(runner)), decision)
 
 
 def claim_waiting(
@@ -113,9 +122,7 @@ def claim_waiting(
 ) -> list[Claim]:
     """Grant the oldest runs with open work that nobody holds."""
     # Looked at first, or runs would be taken for nobody.
-    runner = _runner_row(tx, claimant.runner_id, claimant.scope)
-    if runner["draining"]:
-        raise RunnerDraining(DRAINING)
+    runner = _claiming_runner(tx, claimant)
     if tx.now_ms - runner["last_seen_ms"] >= TOUCH_MS:
         tx.run("touch_runner", runner_id=claimant.runner_id, now=tx.now_ms)
     rows = tx.all(
@@ -163,7 +170,7 @@ def heartbeat(
     tx: Transaction, runner_id: str, token: str, request: HeartbeatRequest
 ) -> HeartbeatAnswer:
     """Renew what is still held; name what is lost."""
-    runner = _runner_row(tx, runner_id)
+    runner = runner_row(tx, runner_id)
     _check_token(token, runner["session_sha256"])
     tx.run("touch_runner", runner_id=runner_id, now=tx.now_ms)
     lost: list[str] = []
@@ -200,7 +207,7 @@ def release(tx: Transaction, run_id: str, token: str, request: ReleaseRequest) -
     """End the lease; a second time, or after the end of the run, there is nothing to do."""
     journal = RunJournal(tx, run_id)
     head = journal.head
-    if request.epoch != head.epoch or head.epoch == 0 or head.last_end == "expired":
+    if request.epoch != head.epoch or head.epoch == 0 or head.last_end in LOST_ENDS:
         raise Fenced(head.epoch)
     _check_token(token, head.token_sha256)
     if head.runner_id is not None:
@@ -216,25 +223,28 @@ def lapse_leases(tx: Transaction, limit: int) -> int:
     rows = tx.all("lapsed_runs", now=tx.now_ms, limit=limit)
     for row in rows:
         journal = RunJournal(tx, row["run_id"])
-        _lapse(tx, journal)
+        lapse(tx, journal, SILENCE)
         journal.save()
     return len(rows)
 
 
-def _lapse(tx: Transaction, journal: RunJournal) -> None:
+def lapse(tx: Transaction, journal: RunJournal, loss: Loss) -> None:
+    """Take a lease away whose time is over; too many losses fail the run. Saves nothing."""
     head = journal.head
     verdict = decide_lapse(head.facts, journal.fold.losses, journal.spec.max_attempts, tx.now_ms)
     if verdict is None:
         return
-    journal.note("run-lease-expired", epoch=head.epoch, runnerId=head.runner_id)
+    why = {"failureKind": loss.kind, "failureMessage": loss.message}
+    journal.note("run-lease-expired", epoch=head.epoch, runnerId=head.runner_id, **why)
     if verdict == "requeue":
-        journal.end_lease("expired")
+        journal.end_lease(loss.end)
         return
     journal.note(
         "run-terminal",
         terminalStatus=TerminalStatus.FAILED,
-        failureKind=FailureKind.LEASE_LOST,
-        failureMessage=f"{journal.fold.losses} runners in turn lost the lease of this run.",
+        failureKind=loss.kind,
+        failureMessage=f"{journal.fold.losses} runners in turn lost the lease of this run. "
+        f"{loss.message}",
     )
 
 
@@ -242,10 +252,10 @@ def _grant(
     tx: Transaction,
     journal: RunJournal,
     claimant: Claimant,
-    attempt_id: str | None,
+    attempt: tuple[str | None, str],
     decision: Grant,
 ) -> Claim:
-    head = journal.head
+    head, (attempt_id, session) = journal.head, attempt
     token = secrets.token_urlsafe(32)
     if head.runner_id is not None:
         journal.end_lease("reclaimed")
@@ -276,6 +286,7 @@ def _grant(
         epoch=head.epoch,
         runner_id=claimant.runner_id,
         attempt_id=attempt_id,
+        session=session,
         now=tx.now_ms,
     )
     close_due(journal, tx.now_ms)
@@ -313,7 +324,19 @@ def _note_waiting(
     journal.save()
 
 
-def _runner_row(tx: Transaction, runner_id: str, scope: Scope = EVERYTHING) -> Row:
+def _claiming_runner(tx: Transaction, claimant: Claimant) -> Row:
+    """The row of a runner that may claim."""
+    runner = runner_row(tx, claimant.runner_id, claimant.scope)
+    session = session_of(runner)
+    if runner["gone_session"] == session or claimant.session_id not in (None, session):
+        raise RunnerGone(GONE)
+    if runner["draining"]:
+        raise RunnerDraining(DRAINING)
+    return runner
+
+
+def runner_row(tx: Transaction, runner_id: str, scope: Scope = EVERYTHING) -> Row:
+    """A runner of a scope as it is stored; raises NotFound."""
     row = tx.one("read_runner", runner_id=runner_id)
     if row is None or not scope.holds(runner_scope(row)):
         raise NotFound("runner", "No such runner; register it first.")

@@ -32,7 +32,7 @@ TOGETHER: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
     "start_attempt": (
         "attempt",
         None,
-        ("run_id", "epoch", "runner_id", "attempt_id", "now"),
+        ("run_id", "epoch", "runner_id", "attempt_id", "session", "now"),
     ),
 }
 EVENT_COLUMNS = (
@@ -57,7 +57,7 @@ SEES = {
     "read_command": _COMMANDS,
     "list_commands": _COMMANDS,
     "open_commands": _COMMANDS,
-    "read_runner": frozenset({"put_runner", "set_draining"}),
+    "read_runner": frozenset({"put_runner", "set_draining", "mark_gone"}),
     "read_idempotency": frozenset({"put_idempotency"}),
     "note_wait": frozenset[str](),
 }
@@ -83,6 +83,7 @@ SPOILS = {
     "change_command": ("commands", "run_id"),
     "put_runner": ("runner", "runner_id"),
     "set_draining": ("runner", "runner_id"),
+    "mark_gone": ("runner", "runner_id"),
 }
 # Reads that are answered from what is known: the kind of thing and the parameter with its id.
 ANSWERS = {

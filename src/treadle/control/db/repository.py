@@ -12,7 +12,6 @@ from typing import Protocol
 
 from treadle.control.access import EVERYTHING, Principal, Scope
 from treadle.control.records import (
-    ApiToken,
     AppendAnswer,
     AppendRequest,
     Claim,
@@ -22,7 +21,6 @@ from treadle.control.records import (
     EventPage,
     HeartbeatAnswer,
     HeartbeatRequest,
-    IssuedToken,
     RegisterRequest,
     Registration,
     ReleaseAnswer,
@@ -32,6 +30,7 @@ from treadle.control.records import (
     Runner,
     RunSpec,
 )
+from treadle.control.token_records import ApiToken, IssuedToken
 from treadle.control.token_rules import TokenSpec
 
 # Stands beside the ids of changed runs when one of them now waits for a runner.
@@ -66,6 +65,19 @@ class Claimant:
     lease_ms: int
     scope: Scope = EVERYTHING
     """What the caller sees: its runner must lie in it, and so do the runs it takes."""
+    session_id: str | None = None
+    """The registration that claims; None: the runner's current one, whichever that is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """That a registration of a runner is over; `reason` says how it was seen, in words."""
+
+    runner_id: str
+    session_id: str
+    reason: str | None = None
+    scope: Scope = EVERYTHING
+    """What the reporter sees: the runner must lie in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +198,29 @@ class Repository(Protocol):
         """
         ...
 
+    async def read_runner(self, runner_id: str, scope: Scope = EVERYTHING) -> Runner:
+        """One runner; raises NotFound, outside the scope too."""
+        ...
+
+    async def end_session(self, departure: Departure) -> list[str]:
+        """End a registration: it claims nothing more, and its leases lapse at once.
+
+        A lease that it was granted before is among them; what it writes later is refused as that of
+        any lapsed lease. Leases of other registrations under the same id stay. Returns the runs
+        whose lease lapsed; repeating it finishes what a first call did not, and is harmless.
+
+        Raises:
+            NotFound: there is no such runner in the scope.
+        """
+        ...
+
     async def claim(self, run_id: str, claimant: Claimant) -> Claim:
         """Give the run to the claimant under the next epoch.
 
         Raises:
             NotFound: run or runner.
             RunnerDraining: this runner takes no more runs.
+            RunnerGone: its registration is over.
             LeaseHeld: another lease is live; that this runner waits is noted once in the log.
             RunEnded: nothing to claim any more.
         """
@@ -203,7 +232,7 @@ class Repository(Protocol):
         """Claim up to `limit` runs, oldest first, that nobody holds and that have open commands.
 
         Raises:
-            NotFound, RunnerDraining.
+            NotFound, RunnerDraining, RunnerGone.
         """
         ...
 

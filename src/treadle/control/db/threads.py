@@ -8,9 +8,19 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from treadle.control.access import EVERYTHING, Principal, Scope
-from treadle.control.db import commands, leases, retention, runners, runs, tokens, verify
+from treadle.control.db import (
+    commands,
+    departures,
+    leases,
+    retention,
+    runners,
+    runs,
+    tokens,
+    verify,
+)
 from treadle.control.db.repository import (
     Claimant,
+    Departure,
     Progress,
     RequestKey,
     RunnerQuery,
@@ -21,7 +31,6 @@ from treadle.control.db.transaction import NO_NEEDS, Needs, Pool, Transaction
 from treadle.control.db.writer import DatabaseThread
 from treadle.control.faults import ControlFault
 from treadle.control.records import (
-    ApiToken,
     AppendAnswer,
     AppendRequest,
     Claim,
@@ -31,7 +40,6 @@ from treadle.control.records import (
     EventPage,
     HeartbeatAnswer,
     HeartbeatRequest,
-    IssuedToken,
     RegisterRequest,
     Registration,
     ReleaseAnswer,
@@ -41,9 +49,13 @@ from treadle.control.records import (
     Runner,
     RunSpec,
 )
+from treadle.control.rules import runner_gone
+from treadle.control.token_records import ApiToken, IssuedToken
 from treadle.control.token_rules import TokenSpec
 
 T = TypeVar("T")
+
+LAPSES_AT_ONCE = 50
 
 
 class AppendLane(Protocol):
@@ -134,7 +146,7 @@ class ThreadRepository:
         self, request: RegisterRequest, scope: Scope = EVERYTHING
     ) -> Registration:
         """See `Repository.register_runner`."""
-        needs = Needs(names=(f"runner:{request.id}",) if request.id else ())
+        needs = Needs(names=_runner_names(request.id) if request.id else ())
         return await self._write(
             partial(leases.register_runner, request=request, scope=scope), needs
         )
@@ -148,12 +160,41 @@ class ThreadRepository:
     ) -> Runner:
         """See `Repository.drain_runner`."""
         work = partial(runners.drain_runner, runner_id=runner_id, draining=draining, scope=scope)
-        return await self._write(work, Needs(names=(f"runner:{runner_id}",)))
+        return await self._write(work, Needs(names=_runner_names(runner_id)))
+
+    async def read_runner(self, runner_id: str, scope: Scope = EVERYTHING) -> Runner:
+        """See `Repository.read_runner`."""
+        return await self._read(partial(runners.show_runner, runner_id=runner_id, scope=scope))
+
+    async def end_session(self, departure: Departure) -> list[str]:
+        """See `Repository.end_session`."""
+        runner_id = departure.runner_id
+        marking = partial(
+            departures.mark_gone,
+            runner_id=runner_id,
+            session=departure.session_id,
+            scope=departure.scope,
+        )
+        held = await self._write(
+            marking, Needs(names=_runner_names(runner_id), runners=(runner_id,))
+        )
+        loss = runner_gone(departure.reason)
+        lapsed: list[str] = []
+        for start in range(0, len(held), LAPSES_AT_ONCE):
+            some = held[start : start + LAPSES_AT_ONCE]
+            needs = Needs(runs=tuple(each.run_id for each in some), folds=True)
+            lapsed += await self._write(partial(departures.lapse_held, held=some, loss=loss), needs)
+        return lapsed
 
     async def claim(self, run_id: str, claimant: Claimant) -> Claim:
         """See `Repository.claim`."""
         work = partial(leases.claim, run_id=run_id, claimant=claimant)
-        needs = Needs(runs=(run_id,), runners=(claimant.runner_id,), folds=True)
+        needs = Needs(
+            runs=(run_id,),
+            names=_runner_names(claimant.runner_id),
+            runners=(claimant.runner_id,),
+            folds=True,
+        )
         return await self._write(work, needs)
 
     async def claim_waiting(
@@ -164,7 +205,9 @@ class ThreadRepository:
             leases.claim_waiting, claimant=claimant, backend_profile=backend_profile, limit=limit
         )
         needs = Needs(
-            runners=(claimant.runner_id,), pool=Pool(backend_profile, claimant.scope, limit)
+            names=_runner_names(claimant.runner_id),
+            runners=(claimant.runner_id,),
+            pool=Pool(backend_profile, claimant.scope, limit),
         )
         return await self._write(work, needs)
 
@@ -183,7 +226,7 @@ class ThreadRepository:
         """See `Repository.heartbeat`."""
         work = partial(leases.heartbeat, runner_id=runner_id, token=token, request=request)
         held = tuple(run.run_id for run in request.runs)
-        needs = Needs(runs=held, names=(f"runner:{runner_id}",), runners=(runner_id,))
+        needs = Needs(runs=held, names=_runner_names(runner_id), runners=(runner_id,))
         return await self._write(work, needs)
 
     async def release(self, run_id: str, token: str, request: ReleaseRequest) -> ReleaseAnswer:
@@ -253,6 +296,11 @@ class ThreadRepository:
         self, work: Callable[[Transaction], T | ControlFault], needs: Needs = NO_NEEDS
     ) -> T:
         return await self._writer.run(work, needs)
+
+
+def _runner_names(runner_id: str) -> tuple[str, ...]:
+    # One at a time for each runner: once its end was noted, no claim of it is still on its way.
+    return (f"runner:{runner_id}",)
 
 
 def _names_of(scope: str, key: RequestKey | None) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import secrets
 from treadle.control.access import Principal, Role, Scope
 from treadle.control.db.transaction import Row, Transaction
 from treadle.control.faults import NotFound
-from treadle.control.records import ApiToken, IssuedToken
+from treadle.control.token_records import ApiToken, IssuedToken
 from treadle.control.token_rules import TokenSpec
 from treadle.kit.clock import iso_millis
 

@@ -62,13 +62,17 @@ def desk_of(request: Request) -> Desk:
     return desk
 
 
-def for_client(handler: Handler, needed: Role = Role.READER) -> Handler:
-    """Admit a client with the role and tenant first; turn what is raised into a problem."""
+def for_client(handler: Handler, *needed: Role) -> Handler:
+    """Admit a client with one of the roles (a reader's by default) and the tenant first.
+
+    What is raised becomes a problem.
+    """
+    roles = needed or (Role.READER,)
 
     async def guarded(request: Request) -> Response:
         try:
             with _traced(request):
-                await _admit(request, needed)
+                await _admit(request, roles)
                 reach("control.http.client-asked")
                 response = await handler(request)
         except Exception as error:  # noqa: BLE001 - the boundary: nothing else may answer
@@ -91,17 +95,18 @@ def _traced(request: Request) -> AbstractContextManager[object]:
     return span(f"http {request.method} {path}", {"run.id": run_id}, parent)
 
 
-async def _admit(request: Request, needed: Role) -> None:
+async def _admit(request: Request, roles: tuple[Role, ...]) -> None:
     """Let the caller pass, and note who it is.
 
     Raises:
-        Forbidden: the role does not cover the operation.
+        Forbidden: the caller's role does not cover the operation.
         NotFound: the run is missing, or of another tenant: the answer is the same.
     """
     desk = desk_of(request)
     principal = await desk.gate.admit(request)
-    if not principal.may(needed):
-        raise Forbidden(f"This takes a token with role {needed}; yours has {principal.role}.")
+    if not any(principal.may(role) for role in roles):
+        wanted = " or ".join(roles)
+        raise Forbidden(f"This takes a token with role {wanted}; yours has {principal.role}.")
     request.state.principal = principal
     run_id = request.path_params.get("run_id")
     if run_id is None or principal.scope == EVERYTHING:

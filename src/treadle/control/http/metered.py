@@ -9,6 +9,7 @@ from typing import TypeVar
 from treadle.control.access import EVERYTHING, Principal, Scope
 from treadle.control.db.repository import (
     Claimant,
+    Departure,
     Progress,
     Repository,
     RequestKey,
@@ -19,7 +20,6 @@ from treadle.control.db.repository import (
 from treadle.control.faults import Fenced
 from treadle.control.http.metrics import Metrics
 from treadle.control.records import (
-    ApiToken,
     AppendAnswer,
     AppendRequest,
     Claim,
@@ -29,7 +29,6 @@ from treadle.control.records import (
     EventPage,
     HeartbeatAnswer,
     HeartbeatRequest,
-    IssuedToken,
     RegisterRequest,
     Registration,
     ReleaseAnswer,
@@ -39,6 +38,7 @@ from treadle.control.records import (
     Runner,
     RunSpec,
 )
+from treadle.control.token_records import ApiToken, IssuedToken
 from treadle.control.token_rules import TokenSpec
 from treadle.kit.clock import Clock
 from treadle.kit.tracing import span
@@ -126,6 +126,16 @@ class MeteredRepository:
     ) -> Runner:
         """See Repository."""
         return await self._timed("drain", self._inner.drain_runner(runner_id, draining, scope))
+
+    async def read_runner(self, runner_id: str, scope: Scope = EVERYTHING) -> Runner:
+        """See Repository."""
+        return await self._timed("read", self._inner.read_runner(runner_id, scope))
+
+    async def end_session(self, departure: Departure) -> list[str]:
+        """See Repository."""
+        lapsed = await self._timed("gone", self._inner.end_session(departure))
+        self._metrics.gone_leases.inc(len(lapsed))
+        return lapsed
 
     async def claim(self, run_id: str, claimant: Claimant) -> Claim:
         """See Repository."""

@@ -58,6 +58,11 @@ class Metrics:
         self.lease_expirations = Counter(
             "treadle_lease_expirations", "Lapsed leases that were swept.", registry=registry
         )
+        self.gone_leases = Counter(
+            "treadle_gone_leases",
+            "Leases that lapsed because their runner was reported gone.",
+            registry=registry,
+        )
         self.fenced_writes = Counter(
             "treadle_fenced_writes_rejected",
             "Writes under an epoch that is over.",

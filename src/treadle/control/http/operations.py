@@ -7,7 +7,7 @@ statuses, not how a request is handled.
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from treadle.control import records
+from treadle.control import records, token_records
 
 Token = Literal["api", "claim", "session"]
 
@@ -185,6 +185,21 @@ OPERATIONS = (
         faults=(400, 404, 413),
     ),
     Operation(
+        "GET",
+        "/api/v1/runners/{runner_id}",
+        "Read a runner",
+        records.Runner,
+        faults=(400, 404),
+    ),
+    Operation(
+        "POST",
+        "/api/v1/runners/{runner_id}/gone",
+        "Report that a registration of a runner is over",
+        records.GoneAnswer,
+        body=records.GoneRequest,
+        faults=(400, 404, 413),
+    ),
+    Operation(
         "POST",
         f"{_RUN}/claim",
         "Claim a run",
@@ -222,17 +237,17 @@ OPERATIONS = (
         "POST",
         "/api/v1/tokens",
         "Make a token",
-        records.IssuedToken,
+        token_records.IssuedToken,
         201,
-        body=records.TokenRequest,
+        body=token_records.TokenRequest,
         faults=(400, 413),
     ),
-    Operation("GET", "/api/v1/tokens", "List tokens", records.ApiTokenList),
+    Operation("GET", "/api/v1/tokens", "List tokens", token_records.ApiTokenList),
     Operation(
         "DELETE",
         "/api/v1/tokens/{token_id}",
         "Revoke a token",
-        records.ApiToken,
+        token_records.ApiToken,
         faults=(404,),
     ),
     Operation("GET", "/health/live", "Whether the manager lives", Health, token=None),

@@ -28,6 +28,7 @@ from treadle.control.faults import (
     RunBusy,
     RunEnded,
     RunnerDraining,
+    RunnerGone,
     Stopping,
 )
 from treadle.control.http.ingress import SHAPES
@@ -43,6 +44,7 @@ _SIMPLE: dict[type[ControlFault], tuple[int, str]] = {
     Forbidden: (403, "forbidden"),
     RunBusy: (409, "run-busy"),
     RunnerDraining: (409, "runner-draining"),
+    RunnerGone: (409, "runner-gone"),
     IdempotencyConflict: (409, "idempotency-conflict"),
 }
 

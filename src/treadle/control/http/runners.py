@@ -5,7 +5,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from treadle.control.access import Role
-from treadle.control.db.repository import Claimant, RunnerQuery
+from treadle.control.db.repository import Claimant, Departure, RunnerQuery
 from treadle.control.faults import InvalidRequest
 from treadle.control.http.exchange import (
     MAX_WAIT_MS,
@@ -24,6 +24,8 @@ from treadle.control.records import (
     ClaimList,
     ClaimRequest,
     DrainRequest,
+    GoneAnswer,
+    GoneRequest,
     HeartbeatRequest,
     PoolClaimRequest,
     RegisterRequest,
@@ -37,6 +39,7 @@ from treadle.kit.clock import parse_iso
 MAX_CLAIMS = 50
 DEFAULT_LIST = 50
 MAX_LIST = 200
+MAX_REASON = 200
 
 
 async def register_runner(request: Request) -> Response:
@@ -67,6 +70,28 @@ async def drain_runner(request: Request) -> Response:
     runner_id = request.path_params["runner_id"]
     scope = caller_of(request).scope
     return answer(await desk_of(request).repository.drain_runner(runner_id, body.draining, scope))
+
+
+async def read_runner(request: Request) -> Response:
+    """`GET /api/v1/runners/{runner_id}`."""
+    runner_id = request.path_params["runner_id"]
+    return answer(
+        await desk_of(request).repository.read_runner(runner_id, caller_of(request).scope)
+    )
+
+
+async def report_gone(request: Request) -> Response:
+    """`POST /api/v1/runners/{runner_id}/gone`."""
+    body = await read_body(request, GoneRequest)
+    reason = (body.reason or "").strip()
+    if len(reason) > MAX_REASON:
+        raise InvalidRequest(f"A reason has at most {MAX_REASON} characters.", "$.reason")
+    repository, scope = desk_of(request).repository, caller_of(request).scope
+    runner_id = request.path_params["runner_id"]
+    lapsed = await repository.end_session(
+        Departure(runner_id, body.session_id, reason or None, scope)
+    )
+    return answer(GoneAnswer(await repository.read_runner(runner_id, scope), lapsed))
 
 
 async def claim_run(request: Request) -> Response:
@@ -117,7 +142,8 @@ def _cursor(text: str | None) -> tuple[int, str] | None:
 
 def _claimant(request: Request, body: ClaimRequest) -> Claimant:
     lease_ms = lease_or_default(body.lease_ms, DEFAULT_LEASE_MS)
-    return Claimant(body.runner_id, body.attempt_id, lease_ms, caller_of(request).scope)
+    scope = caller_of(request).scope
+    return Claimant(body.runner_id, body.attempt_id, lease_ms, scope, body.session_id)
 
 
 ROUTES = [
@@ -126,6 +152,12 @@ ROUTES = [
     Route(
         "/api/v1/runners/{runner_id}/drain",
         for_client(drain_runner, Role.OPERATOR),
+        methods=["POST"],
+    ),
+    Route("/api/v1/runners/{runner_id}", for_client(read_runner), methods=["GET"]),
+    Route(
+        "/api/v1/runners/{runner_id}/gone",
+        for_client(report_gone, Role.RUNNER, Role.OPERATOR),
         methods=["POST"],
     ),
     Route("/api/v1/runs/{run_id}/claim", for_client(claim_run, Role.RUNNER), methods=["POST"]),

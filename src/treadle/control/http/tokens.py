@@ -7,7 +7,7 @@ from starlette.routing import Route
 from treadle.control.access import Role
 from treadle.control.http.exchange import answer, caller_of, desk_of, for_client, read_body
 from treadle.control.http.ingress import refuse_redacted
-from treadle.control.records import ApiTokenList, TokenRequest
+from treadle.control.token_records import ApiTokenList, TokenRequest
 from treadle.control.token_rules import make_token_spec
 
 

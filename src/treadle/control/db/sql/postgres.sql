@@ -118,8 +118,18 @@ FROM runners r WHERE r.runner_id = :runner_id
 -- name: set_draining
 UPDATE runners SET draining = :draining WHERE runner_id = :runner_id
 
+-- name: held_by_session
+SELECT h.run_id, h.epoch FROM run_heads h
+JOIN run_attempts a ON a.run_id = h.run_id AND a.epoch = h.epoch
+WHERE h.runner_id = :runner_id AND a.session = :session
+ORDER BY h.run_id
+
+-- name: mark_gone
+UPDATE runners SET gone_session = :session, gone_at_ms = :now WHERE runner_id = :runner_id
+
 -- name: read_runner
-SELECT runner_id, attempt_id, session_sha256, draining, last_seen_ms, tenant_id, project_id
+SELECT runner_id, attempt_id, session_sha256, draining, last_seen_ms, tenant_id, project_id,
+    gone_session
 FROM runners WHERE runner_id = :runner_id
 
 -- name: touch_runner
@@ -255,9 +265,10 @@ WITH events AS (
         :fold_ended_at_ms::bigint[]) AS n (run_id, fold, status, now, ended_at_ms)
     WHERE r.run_id = n.run_id
 ), attempts AS (
-    INSERT INTO run_attempts (run_id, epoch, runner_id, attempt_id, claimed_at_ms)
+    INSERT INTO run_attempts (run_id, epoch, runner_id, attempt_id, session, claimed_at_ms)
     SELECT * FROM unnest(:attempt_run_id::text[], :attempt_epoch::bigint[],
-        :attempt_runner_id::text[], :attempt_attempt_id::text[], :attempt_now::bigint[])
+        :attempt_runner_id::text[], :attempt_attempt_id::text[], :attempt_session::text[],
+        :attempt_now::bigint[])
 )
 UPDATE run_heads AS h SET epoch = n.epoch, runner_id = n.runner_id, attempt_id = n.attempt_id,
     token_sha256 = n.token_sha256, attempt = n.attempt, lease_ms = n.lease_ms,
@@ -290,7 +301,8 @@ FROM unnest(:runs::text[]) AS run (id) CROSS JOIN LATERAL (
 UNION ALL
 SELECT 'runner', runner_id, json_build_object('runner_id', runner_id, 'attempt_id', attempt_id,
     'session_hex', encode(session_sha256, 'hex'), 'draining', draining,
-    'last_seen_ms', last_seen_ms, 'tenant_id', tenant_id, 'project_id', project_id)::text
+    'last_seen_ms', last_seen_ms, 'tenant_id', tenant_id, 'project_id', project_id,
+    'gone_session', gone_session)::text
 FROM runners WHERE runner_id = ANY(:runners::text[])
 
 -- name: read_run_scope

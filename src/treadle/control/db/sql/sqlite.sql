@@ -129,8 +129,18 @@ FROM runners r WHERE r.runner_id = :runner_id
 -- name: set_draining
 UPDATE runners SET draining = :draining WHERE runner_id = :runner_id
 
+-- name: held_by_session
+SELECT h.run_id, h.epoch FROM run_heads h
+JOIN run_attempts a ON a.run_id = h.run_id AND a.epoch = h.epoch
+WHERE h.runner_id = :runner_id AND a.session = :session
+ORDER BY h.run_id
+
+-- name: mark_gone
+UPDATE runners SET gone_session = :session, gone_at_ms = :now WHERE runner_id = :runner_id
+
 -- name: read_runner
-SELECT runner_id, attempt_id, session_sha256, draining, last_seen_ms, tenant_id, project_id
+SELECT runner_id, attempt_id, session_sha256, draining, last_seen_ms, tenant_id, project_id,
+    gone_session
 FROM runners WHERE runner_id = :runner_id
 
 -- name: touch_runner
@@ -141,8 +151,8 @@ INSERT OR IGNORE INTO claim_waits (run_id, epoch, waiter) VALUES (:run_id, :epoc
 RETURNING waiter
 
 -- name: start_attempt
-INSERT INTO run_attempts (run_id, epoch, runner_id, attempt_id, claimed_at_ms)
-VALUES (:run_id, :epoch, :runner_id, :attempt_id, :now)
+INSERT INTO run_attempts (run_id, epoch, runner_id, attempt_id, session, claimed_at_ms)
+VALUES (:run_id, :epoch, :runner_id, :attempt_id, :session, :now)
 
 -- name: end_attempt
 UPDATE run_attempts SET ended_at_ms = :now, end_reason = :reason
