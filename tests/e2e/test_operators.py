@@ -83,8 +83,9 @@ async def test_a_question_is_seen_answered_and_its_runner_drained(
         drained = await do(bare_home, "runners", "drain", "r1", "--wait", "30")
         assert (drained.code, drained.out) == (0, "r1 is drained; it holds 0 runs\n")
         assert (await runner.finish()).code == 0
-        [left] = json.loads((await do(bare_home, "runners", "list", "--json")).out)
+        [left] = json.loads((await do(bare_home, "runners", "list", "--all", "--json")).out)
         assert (left["id"], left["draining"], left["heldRuns"]) == ("r1", True, 0)
+        assert left["goneAt"] is not None
         assert (await do(bare_home, "runs", "cancel", run_id)).code == 0
         assert (await tail.finish()).code == 4
     missing = await do(bare_home, "runners", "drain", "nobody")

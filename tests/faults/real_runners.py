@@ -42,7 +42,8 @@ class RunnerSpot:
     def __init__(self, name: str, manager_url: str, folder: Path, lease_ms: int) -> None:
         self.name = name
         self._arguments = [
-            *("runner", "serve", "--manager-url", manager_url, "--runner-id", name),
+            *("runner", "serve", "--unsupervised", "--manager-url", manager_url),
+            *("--runner-id", name),
             *("--backend-profile", PROFILE, "--lease-ms", str(lease_ms), "--max-runs", "2"),
             *("--idle-timeout-ms", "2000", "--poll-interval-ms", "200"),
             *("--codex-command", sys.executable, "--codex-home", str(folder / "codex")),

@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
-from fleet.harness import FAKE_ARGS, SOURCE, Fleet, Work, phase, phases
+from fleet.harness import FAKE_ARGS, SOURCE, Fleet, Work, phase, phases, place
 from treadle.kit.clock import SystemClock
 from treadle.runner.claim import Claimant, Patience, acquire
 from treadle.runner.manager_client import ManagerClient
-from treadle.runner.manager_types import AppendAnswer, Event, HeartbeatAnswer, NewEvent
+from treadle.runner.manager_types import (
+    AppendAnswer,
+    Event,
+    HeartbeatAnswer,
+    NewEvent,
+    Registration,
+)
 from treadle.runner.run_once import RunnerOptions, serve
 from treadle.runner.setup import SPOOL_FOLDER
 from treadle.runner.spool import Spool
@@ -234,6 +241,59 @@ async def test_a_cancelled_runner_gives_the_run_back_at_once(fleet: Fleet) -> No
     assert running.cancelled()
     assert (await fleet.client.get_run(work.run_id)).lease_remaining_ms is None
     assert (await work.go()).terminal_status == "completed"
+
+
+async def test_a_live_runner_that_is_reported_gone_stops_and_starts_anew(fleet: Fleet) -> None:
+    """A false report costs it the run, and the run never has two owners."""
+    work = await fleet.create("falsely reported")
+    options = RunnerOptions(
+        manager_url=fleet.url,
+        runner_id="alive",
+        lease_ms=900,
+        codex_command=sys.executable,
+        codex_args=FAKE_ARGS,
+        codex_home=str(fleet.codex_home),
+        env={"PYTHONPATH": SOURCE, "AGENTRUN_FAKE_CODEX_MODE": "missing-terminal"},
+    )
+    registered: list[Registration] = []
+    stop = asyncio.Event()
+    serving = asyncio.create_task(serve(options, stop, registered=registered.append))
+    await work.until(lambda e: e.payload.get("phase") == "active-turn-control-ready")
+    answer = await fleet.client.report_gone("alive", registered[0].session_id, "it seemed so")
+    assert answer.lapsed_runs == [work.run_id]
+    result = await work.go()
+    assert result.terminal_status == "completed"
+    events = await work.events()
+    ends = place(events, lambda e: e.payload.get("phase") == "run-lease-expired")
+    assert {event.epoch for event in events[ends:]} <= {None, 2}
+    # It learns of it, gives the run up, and goes on under a registration of its own.
+    other = await fleet.create("for whoever is alive")
+    await other.until(lambda e: e.payload.get("phase") == "active-turn-control-ready")
+    assert (await fleet.client.get_run(other.run_id)).claimed_by == "alive"
+    assert registered[-1].session_id != registered[0].session_id
+    stop.set()
+    await fleet.client.post_command(other.run_id, "interrupt", {})
+    async with asyncio.timeout(10):
+        await serving
+    assert (await fleet.client.get_runner("alive")).gone_at is not None
+
+
+async def test_a_run_that_cannot_be_begun_is_given_back_at_once(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("where a folder should be")
+    work = await fleet.create("no room")
+    with pytest.raises(OSError, match="file"):
+        await work.go(spool_dir=str(tmp_path / "file" / "spool"))
+    run_ = await fleet.client.get_run(work.run_id)
+    assert (run_.status, run_.lease_remaining_ms) == ("pending", None)
+    assert (await work.go()).terminal_status == "completed"
+
+
+async def test_a_runner_that_ends_says_so(fleet: Fleet) -> None:
+    work = await fleet.create("once")
+    result = await work.go()
+    assert (await fleet.client.get_runner(result.runner.id)).gone_at is not None
 
 
 async def test_an_ended_run_is_not_touched(fleet: Fleet) -> None:

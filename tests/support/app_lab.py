@@ -233,7 +233,6 @@ class AppLab:
                 "PYTHONPATH": ":".join(sys.path),
             },
             stdin=True,
-            merge_stderr=False,
         )
         self.children.append(child)
         self._stack.push_async_callback(child.stop, 0.1)

@@ -132,7 +132,6 @@ class Listening:
                 "HOME": str(self.top),
                 "PYTHONPATH": ":".join(sys.path),
             },
-            merge_stderr=False,
         )
         server = ListeningServer(child)
         self._stack.push_async_callback(child.stop, 0.1)

@@ -5,6 +5,7 @@ for it, follow the events, print the result.
 """
 
 import asyncio
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from treadle.cli.progress import Progress, complain
 from treadle.cli.signals import StopSignals
 from treadle.kit.processes import ChildProcess, spawn
 from treadle.kit.tasks import TaskScope
+from treadle.runner.announce import Registered, read_announcement, report_gone
 from treadle.runner.manager_client import ManagerClient, ManagerError, ManagerUnreachable
 from treadle.runner.manager_types import ResultEnvelope
 
@@ -117,7 +119,7 @@ class CarriedOut:
     async def _start_runner(self, run_id: str, command_id: str) -> ChildProcess:
         argv = [sys.executable, "-m", "treadle.cli.main", "runner", "once"]
         argv += ["--manager-url", self._url, "--run-id", run_id, "--command-id", command_id]
-        argv += ["--codex-home", str(self._task.home), "--one-shot"]
+        argv += ["--codex-home", str(self._task.home), "--one-shot", "--announce"]
         if self._token_file is not None:
             argv += ["--token-file", str(self._token_file)]
         return await spawn(argv, env=self._task.env)
@@ -131,8 +133,14 @@ class CarriedOut:
 
     async def _reap(self, runner: ChildProcess, following: asyncio.Task[None]) -> None:
         """Wait for the runner; a runner that died alone must not leave us waiting for events."""
-        await runner.stdout.read()
-        await runner.wait()
+        registered: Registered | None = None
+        async for line in runner.stdout:
+            registered = read_announcement(line) or registered
+        returncode = await runner.wait()
+        if registered is not None and returncode < 0:
+            await runner.stop(0)  # nothing of it works on when another one has the run
+            with contextlib.suppress(ManagerError, ManagerUnreachable):
+                await report_gone(self._client, registered, returncode)
         await asyncio.wait({following}, timeout=3)
         following.cancel()
 

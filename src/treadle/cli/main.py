@@ -19,7 +19,7 @@ COMMANDS = {
     "manager": ("treadle.cli.manager", "serve the control plane's HTTP API"),
     "runner": ("treadle.cli.runner", "claim runs and drive app-servers"),
     "runs": ("treadle.cli.runs", "list, show, follow, answer, stop and verify runs"),
-    "runners": ("treadle.cli.runners", "list runners, drain one"),
+    "runners": ("treadle.cli.runners", "list runners, drain one, report one gone"),
     "tokens": ("treadle.cli.tokens", "make, list and revoke tokens of tenants and projects"),
     "db": ("treadle.cli.db", "migrate or verify a manager's database"),
     "threads": ("treadle.cli.threads", "check and mend the files of threads, free a thread"),

@@ -3,19 +3,26 @@
 import argparse
 import asyncio
 import json
-from collections.abc import Coroutine
-from typing import Any
+import sys
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from treadle.cli.ask_manager import add_manager_flags, complain, find_manager
 from treadle.cli.exit_codes import FAILED, MISUSED, NOT_RUN, STOPPED, TRANSIENT, code_of_run
 from treadle.cli.signals import StopSignals
 from treadle.cli.wiring.loop import run_loop
 from treadle.config.load import read_environment
+from treadle.kit.mint import new_id
 from treadle.kit.tasks import TaskScope
+
+if TYPE_CHECKING:
+    from treadle.runner.manager_types import Registration
+    from treadle.runner.supervisor import End
 
 PROG = "treadle runner"
 LOST = frozenset({"lease-lost", "stale-epoch"})
 GIVE_BACK_SECONDS = 15.0
+REPORT_SECONDS = 10.0
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -37,6 +44,12 @@ def build_parser() -> argparse.ArgumentParser:
     once.add_argument("--one-shot", action="store_true", help="end the run with its first turn")
     serve = commands.add_parser("serve", help="take runs from the pool until stopped")
     serve.add_argument("--max-runs", type=int, default=1, help="how many runs at once")
+    serve.add_argument(
+        "--unsupervised",
+        action="store_true",
+        help="without a parent process that reports a crash at once and starts anew: for a "
+        "supervisor of your own, which says `treadle runners gone`",
+    )
     for sub in (once, serve):
         _add_shared(sub)
     return parser
@@ -52,6 +65,11 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lease-ms", type=int, default=15_000)
     parser.add_argument("--idle-timeout-ms", type=int, default=60_000)
     parser.add_argument("--poll-interval-ms", type=int, default=1_000)
+    parser.add_argument(
+        "--announce",
+        action="store_true",
+        help="print each registration as a line of JSON, for who watches this process",
+    )
 
 
 def run(arguments: list[str]) -> int:
@@ -60,6 +78,8 @@ def run(arguments: list[str]) -> int:
     found = find_manager(PROG, options)
     if found is None:
         return MISUSED
+    if options.command == "serve" and not options.unsupervised:
+        return run_loop(_supervise(options, arguments, *found))
     return run_loop(_work(options, *found))
 
 
@@ -101,7 +121,7 @@ async def _once(options: argparse.Namespace, shared: Any) -> int:
     )
     signals = StopSignals()
     scope = TaskScope("runner command")
-    working = scope.start(run_once(chosen), "run")
+    working = scope.start(run_once(chosen, registered=_told(options)), "run")
     stopped = scope.start(signals.first.wait(), "stop signal")
     try:
         await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -124,6 +144,70 @@ async def _serve(options: argparse.Namespace, shared: Any) -> int:
     from treadle.runner.run_once import serve
 
     signals = StopSignals()
-    print(f"treadle runner takes runs from {shared.manager_url} (Ctrl-C stops it)", flush=True)
-    await serve(shared, signals.first, max_runs=options.max_runs)
+    if not options.announce:
+        _greet(shared.manager_url)
+    registered = _told(options)
+    await serve(shared, signals.first, max_runs=options.max_runs, registered=registered)
     return 0
+
+
+def _greet(url: str) -> None:
+    print(f"treadle runner takes runs from {url} (Ctrl-C stops it)", flush=True)
+
+
+def _told(options: argparse.Namespace) -> Callable[["Registration"], None]:
+    """Says what was registered to who watches us, where that is wanted."""
+    from treadle.runner.announce import announcement
+
+    def tell(registration: "Registration") -> None:
+        if options.announce:
+            print(announcement(registration), flush=True)
+
+    return tell
+
+
+async def _supervise(
+    options: argparse.Namespace, arguments: list[str], url: str, token: str | None
+) -> int:
+    """Serve in a worker process, and see to it that there is one."""
+    from treadle.runner.supervisor import Supervisor
+
+    argv = [sys.executable, "-m", "treadle.cli.main", "runner", *arguments]
+    argv += ["--unsupervised", "--announce"]
+    if options.runner_id is None:
+        # The same one all the time, for those who look at the list of runners.
+        argv += ["--runner-id", f"runner_{new_id()}"]
+    _greet(url)
+
+    async def ended(end: "End") -> bool:
+        return await _see_off(end, url, token)
+
+    signals = StopSignals()
+    supervisor = Supervisor(argv, read_environment().variables, ended)
+    returncode = await supervisor.run(signals.first, signals.second)
+    return STOPPED if returncode < 0 else returncode
+
+
+async def _see_off(end: "End", url: str, token: str | None) -> bool:
+    """Say at the manager that a worker is gone; whether another one is wanted."""
+    from treadle.runner.announce import how_it_ended, read_announcement, report_gone
+    from treadle.runner.manager_client import ManagerClient, ManagerError, ManagerUnreachable
+
+    registered = [found for found in map(read_announcement, end.lines) if found is not None]
+    free, wanted, unsaid = 0, bool(registered) or end.returncode != MISUSED, ""
+    async with ManagerClient(url, token) as client:
+        for each in registered:
+            try:
+                async with asyncio.timeout(REPORT_SECONDS):
+                    answer = await report_gone(client, each, end.returncode)
+            except (ManagerError, ManagerUnreachable, TimeoutError) as error:
+                unsaid = f"; its leases end by their time ({error or 'no answer in time'})"
+                continue
+            free += len(answer.lapsed_runs)
+            is_ours = answer.runner.session_id == each.session_id
+            wanted = wanted and not (is_ours and answer.runner.draining)
+    if end.returncode != 0:
+        how = how_it_ended(end.returncode)
+        what = f"worker {end.pid} was {how}" if end.returncode < 0 else f"worker {end.pid} {how}"
+        complain(PROG, f"{what}; {free} of its runs are free for others{unsaid}")
+    return wanted

@@ -1,4 +1,4 @@
-"""`treadle runners`: who takes runs from a manager, and letting one of them go."""
+"""`treadle runners`: who takes runs from a manager, letting one go, saying that one is gone."""
 
 import argparse
 import asyncio
@@ -41,7 +41,21 @@ def build_parser() -> argparse.ArgumentParser:
     drain.add_argument(
         "--wait", type=float, metavar="SECONDS", help="wait so long for its runs to be given back"
     )
-    for sub in (listing, drain):
+    gone = commands.add_parser(
+        "gone",
+        help="say that a runner's process has ended, so that its runs wait for nobody",
+        description="For who saw it end: systemd, a controller of pods, a person. A runner that "
+        "lives all the same loses its runs and registers anew; nothing has two owners.",
+    )
+    gone.add_argument("runner_id", metavar="RUNNER")
+    gone.add_argument(
+        "--session",
+        metavar="ID",
+        help="which registration has ended, as `list --json` names it; default: the newest one. "
+        "Name it where the runner may be back already under its name",
+    )
+    gone.add_argument("--reason", metavar="TEXT", help="how it ended, for the runs' logs")
+    for sub in (listing, drain, gone):
         sub.add_argument("--json", action="store_true", help="for programs")
         add_manager_flags(sub)
     return parser
@@ -95,10 +109,27 @@ async def _drain(client: Any, options: argparse.Namespace) -> int:
     return 0
 
 
+async def _gone(client: Any, options: argparse.Namespace) -> int:
+    session_id = options.session
+    if session_id is None:
+        session_id = (await client.get_runner(options.runner_id)).session_id
+    answer = await client.report_gone(options.runner_id, session_id, options.reason)
+    if options.json:
+        print_json(answer)
+        return 0
+    runs = len(answer.lapsed_runs)
+    print(f"{answer.runner.id} is gone; {runs} runs that it held are free for others", flush=True)
+    if answer.runner.session_id != session_id:
+        print(f"(a newer registration of it, {answer.runner.session_id}, goes on)", flush=True)
+    return 0
+
+
 def _state(runner: Any) -> str:
+    if runner.gone_at is not None:
+        return "gone"
     if runner.silent_ms >= GONE_MS and not runner.held_runs:
         return "gone"
     return "draining" if runner.draining else "busy" if runner.held_runs else "idle"
 
 
-_ACTS: dict[str, Act] = {"list": _list, "drain": _drain}
+_ACTS: dict[str, Act] = {"list": _list, "drain": _drain, "gone": _gone}

@@ -68,6 +68,26 @@ class ChildProcess:
         """Wait for the child itself (not its tree) to end; its exit status."""
         return await self._process.wait()
 
+    async def exited(self) -> None:
+        """Return once the child itself has ended, though what it started holds its pipes open.
+
+        `wait` returns only when they are closed.
+        """
+        if self.returncode is not None:
+            return
+        try:
+            handle = os.pidfd_open(self.pid)
+        except (AttributeError, OSError):  # no such call here, or reaped a moment ago
+            await self.wait()
+            return
+        loop, gone = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(handle, gone.set)
+        try:
+            await gone.wait()
+        finally:
+            loop.remove_reader(handle)
+            os.close(handle)
+
     def signal_group(self, number: signal.Signals) -> None:
         """Send a signal to the child's process group; nothing happens when it is gone."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -181,7 +201,7 @@ async def spawn(
     cwd: str | Path | None = None,
     env: Mapping[str, str],
     stdin: bool = False,
-    merge_stderr: bool = False,
+    share_stderr: bool = False,
     limit: int = 1 << 20,
 ) -> ChildProcess:
     """Start `argv` in a session of its own with exactly `env` (plus the tree's mark).
@@ -191,7 +211,7 @@ async def spawn(
         cwd: working folder, the caller's own when None.
         env: the whole environment of the child.
         stdin: pipe standard input; otherwise it reads end of file.
-        merge_stderr: send standard error into standard output.
+        share_stderr: let it write to our own standard error; otherwise that is piped.
         limit: bytes that a stream reader buffers before it stops reading.
 
     Raises:
@@ -206,7 +226,7 @@ async def spawn(
             env={**env, TREE_MARK: mark},
             stdin=pipe if stdin else asyncio.subprocess.DEVNULL,
             stdout=pipe,
-            stderr=asyncio.subprocess.STDOUT if merge_stderr else pipe,
+            stderr=None if share_stderr else pipe,
             start_new_session=True,
             limit=limit,
         )

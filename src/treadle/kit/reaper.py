@@ -10,9 +10,10 @@ import contextlib
 import os
 import secrets
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from treadle.kit.processes import owner_bits
+from treadle.kit.processes import TREE_MARK, owner_bits
 
 _SCRIPT = r"""
 import os, signal, sys
@@ -105,3 +106,9 @@ def owner_mark() -> str:
         with contextlib.suppress(OSError):
             _watch = _Watch()
     return _watch.name if _watch is not None else ""
+
+
+def tied(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child that does not outlive us; see `owner_mark`."""
+    marks = [mark for mark in (env.get(TREE_MARK), owner_mark()) if mark]
+    return {**env, TREE_MARK: "/".join(marks)} if marks else dict(env)

@@ -84,7 +84,12 @@ class Attempt:
     async def run(self) -> RunnerResult:
         """Work; the result says how it ended. Cancelling it gives the run back."""
         with span("runner run", {"run.id": self._claim.run_id, "epoch": self._claim.epoch}):
-            return await self._run()
+            try:
+                return await self._run()
+            finally:
+                # Whatever went wrong before, or kept the last events from being told.
+                if not self._is_over and not self._lease.lost.is_set():
+                    await finish(self._release("runner-failed"), RELEASE_SECONDS, "release")
 
     async def _run(self) -> RunnerResult:
         reach("runner.run.claimed")

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from treadle.kit import reaper
 from treadle.kit.fault_points import reach
-from treadle.kit.processes import TREE_MARK, ChildProcess, SpawnError, spawn
+from treadle.kit.processes import ChildProcess, SpawnError, spawn
 from treadle.kit.queues import Closed, Mailbox
 from treadle.kit.tasks import TaskScope
 
@@ -209,9 +209,7 @@ class Backend:
 async def start_backend(argv: Sequence[str], *, cwd: str | None, env: Mapping[str, str]) -> Backend:
     """Start a backend, which does not outlive us; raises kit.processes.SpawnError."""
     # Closed pipes end an orderly backend when we are killed; the mark ends any, and its tree.
-    marks = [mark for mark in (env.get(TREE_MARK), reaper.owner_mark()) if mark]
-    tied = {**env, TREE_MARK: "/".join(marks)} if marks else env
-    return Backend(await spawn(argv, cwd=cwd, env=tied, stdin=True))
+    return Backend(await spawn(argv, cwd=cwd, env=reaper.tied(env), stdin=True))
 
 
 def members(value: Any) -> Json:

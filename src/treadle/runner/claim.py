@@ -79,7 +79,10 @@ async def acquire(
     while True:
         wait = patience.interval_seconds
         try:
-            return await client.claim(run_id, runner_id, claimant.lease_ms, claimant.attempt_id)
+            session_id = claimant.registration.session_id or None
+            return await client.claim(
+                run_id, runner_id, claimant.lease_ms, claimant.attempt_id, session_id
+            )
         except ManagerError as error:
             if error.code == "terminal":
                 status = error.members.get("terminalStatus")

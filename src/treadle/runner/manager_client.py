@@ -26,6 +26,7 @@ from treadle.runner.manager_types import (
     CommandPage,
     Event,
     EventPage,
+    GoneAnswer,
     HeartbeatAnswer,
     IssuedToken,
     NewEvent,
@@ -228,7 +229,18 @@ class ManagerClient:
     async def drain_runner(self, runner_id: str, *, draining: bool = True) -> Runner:
         """Let a runner take no more runs, or let it again."""
         body = {"draining": draining}
-        return await self._post(f"/api/v1/runners/{quote(runner_id, safe='')}/drain", body, Runner)
+        return await self._post(f"{_runner(runner_id)}/drain", body, Runner)
+
+    async def get_runner(self, runner_id: str) -> Runner:
+        """A runner as it stands."""
+        return await self._get(_runner(runner_id), {}, Runner)
+
+    async def report_gone(
+        self, runner_id: str, session_id: str, reason: str | None = None
+    ) -> GoneAnswer:
+        """Say that the process of a registration has ended; the same again is harmless."""
+        body = _present({"sessionId": session_id, "reason": reason})
+        return await self._post(f"{_runner(runner_id)}/gone", body, GoneAnswer)
 
     async def create_token(self, **body: Any) -> IssuedToken:
         """Make a token; asked once only, since a second one would be made."""
@@ -251,10 +263,20 @@ class ManagerClient:
         return await self._post("/api/v1/runners/register", _present(body), Registration)
 
     async def claim(
-        self, run_id: str, runner_id: str, lease_ms: int | None, attempt_id: str | None
+        self,
+        run_id: str,
+        runner_id: str,
+        lease_ms: int | None,
+        attempt_id: str | None,
+        session_id: str | None = None,
     ) -> Claim:
         """Claim one run; raises ManagerError `lease-held` while another lease is live."""
-        body = {"runnerId": runner_id, "leaseMs": lease_ms, "attemptId": attempt_id}
+        body = {
+            "runnerId": runner_id,
+            "leaseMs": lease_ms,
+            "attemptId": attempt_id,
+            "sessionId": session_id,
+        }
         return await self._post(
             f"/api/v1/runs/{run_id}/claim", _present(body), Claim, may_repeat=bool(attempt_id)
         )
@@ -353,6 +375,10 @@ class ManagerClient:
         if (parent := traceparent()) is not None:
             headers["traceparent"] = parent
         return headers | {"authorization": f"Bearer {token}"} if token else headers
+
+
+def _runner(runner_id: str) -> str:
+    return f"/api/v1/runners/{quote(runner_id, safe='')}"
 
 
 def _present(members: Mapping[str, Any]) -> dict[str, Any]:

@@ -162,18 +162,20 @@ class Verification(Shape, frozen=True, kw_only=True):
 
 
 class Registration(Shape, frozen=True, kw_only=True):
-    """Answer to a registration."""
+    """Answer to a registration; `session_id` names it, empty from a manager that knows none."""
 
     id: str
+    session_id: str = ""
     token: str
     lease_ms: int = 15_000
     heartbeat_ms: int = 5_000
 
 
 class Runner(Shape, frozen=True, kw_only=True):
-    """A runner as operators see it."""
+    """A runner as operators see it; `gone_at` once its registration was reported gone."""
 
     id: str
+    session_id: str = ""
     attempt_id: str | None = None
     backend_profile: str | None = None
     placement: str | None = None
@@ -183,7 +185,15 @@ class Runner(Shape, frozen=True, kw_only=True):
     held_runs: int = 0
     registered_at: str = ""
     last_seen_at: str = ""
+    gone_at: str | None = None
     silent_ms: int = 0
+
+
+class GoneAnswer(Shape, frozen=True, kw_only=True):
+    """What a report came to: the runner as it is now, and the runs whose lease lapsed."""
+
+    runner: Runner
+    lapsed_runs: list[str] = []
 
 
 class ApiToken(Shape, frozen=True, kw_only=True):

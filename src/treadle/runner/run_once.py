@@ -5,7 +5,9 @@ get everything by options. Knows the manager and `Attempt`; how a turn is driven
 """
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from treadle.kit.clock import Clock, SystemClock
@@ -24,12 +26,21 @@ POOL_WAIT_MS = 30_000
 POOL_PAUSE_SECONDS = 1.0
 DRAIN_SECONDS = 30.0
 CLOSE_SECONDS = 15.0
+LEAVE_SECONDS = 3.0
 
 __all__ = ["InterruptLadder", "RunnerOptions", "RunnerResult", "run_once", "serve"]
 
+OnRegistered = Callable[[Registration], None]
 
-async def run_once(options: RunnerOptions, clock: Clock | None = None) -> RunnerResult:
-    """Claim the run that `options` name and work on it.
+
+def _unheard(registration: Registration) -> None:
+    del registration
+
+
+async def run_once(
+    options: RunnerOptions, clock: Clock | None = None, registered: OnRegistered = _unheard
+) -> RunnerResult:
+    """Claim the run that `options` name and work on it; `registered` hears of the registration.
 
     Returns how it ended: with `one_shot` after its first turn, otherwise when no command came for
     the idle time, when the run was closed or cancelled, or when the lease was lost.
@@ -44,18 +55,33 @@ async def run_once(options: RunnerOptions, clock: Clock | None = None) -> Runner
     attempt_id = options.attempt_id or new_id()
     async with ManagerClient(options.manager_url, options.token) as client:
         registration = await _register(client, options, attempt_id)
-        claimant = Claimant(registration, attempt_id, options.lease_ms)
-        patience = Patience(
-            options.claim_retry_timeout_ms / 1000, options.claim_retry_interval_ms / 1000
-        )
+        registered(registration)
         try:
-            claim = await acquire(client, options.run_id, claimant, patience, clock)
-        except RunEnded as ended:
-            return _unclaimed(options, registration, "run-ended", ended.terminal_status)
-        except ClaimTimeout:
-            return _unclaimed(options, registration, "claim-timeout", None)
-        heartbeats = Heartbeats(client, registration, clock)
-        return await Attempt(options, client, heartbeats, claim, clock).run()
+            claimant = Claimant(registration, attempt_id, options.lease_ms)
+            return await _work_on(client, claimant, options, options.run_id, clock)
+        finally:
+            await finish(_take_leave(client, registration), LEAVE_SECONDS, "take leave")
+
+
+async def _work_on(
+    client: ManagerClient,
+    claimant: Claimant,
+    options: RunnerOptions,
+    run_id: str,
+    clock: Clock,
+) -> RunnerResult:
+    registration = claimant.registration
+    patience = Patience(
+        options.claim_retry_timeout_ms / 1000, options.claim_retry_interval_ms / 1000
+    )
+    try:
+        claim = await acquire(client, run_id, claimant, patience, clock)
+    except RunEnded as ended:
+        return _unclaimed(options, registration, "run-ended", ended.terminal_status)
+    except ClaimTimeout:
+        return _unclaimed(options, registration, "claim-timeout", None)
+    heartbeats = Heartbeats(client, registration, clock)
+    return await Attempt(options, client, heartbeats, claim, clock).run()
 
 
 async def serve(
@@ -64,8 +90,11 @@ async def serve(
     *,
     max_runs: int = 1,
     clock: Clock | None = None,
+    registered: OnRegistered = _unheard,
 ) -> None:
     """Work on runs from the pool, at most `max_runs` at once, until `stop` is set.
+
+    `registered` hears of each registration before anything is claimed under it.
 
     Each run is worked on until it is idle for `idle_timeout_ms`, then given back. When `stop` is
     set no more runs and no more turns are taken; the turns at work have `DRAIN_SECONDS` to end
@@ -73,7 +102,7 @@ async def serve(
     all the time they need.
     """
     async with ManagerClient(options.manager_url, options.token) as client:
-        pool = _Pool(options, client, max_runs, clock or SystemClock())
+        pool = _Pool(options, client, max_runs, clock or SystemClock(), registered)
         await pool.serve(stop)
 
 
@@ -85,8 +114,14 @@ class _Pool:
     """The runs that one serving runner has in hand."""
 
     def __init__(
-        self, options: RunnerOptions, client: ManagerClient, max_runs: int, clock: Clock
+        self,
+        options: RunnerOptions,
+        client: ManagerClient,
+        max_runs: int,
+        clock: Clock,
+        registered: OnRegistered,
     ) -> None:
+        self._registered = registered
         self._options = options
         self._client = client
         self._clock = clock
@@ -114,6 +149,9 @@ class _Pool:
         finally:
             await watch.close()
             await finish(self._tasks.close(CLOSE_SECONDS), CLOSE_SECONDS + 1, "close runner")
+            if self._registration is not None:
+                leaving = _take_leave(self._client, self._registration)
+                await finish(leaving, LEAVE_SECONDS, "take leave")
 
     async def _all_ended(self) -> None:
         while not await self._tasks.join(DRAIN_SECONDS):
@@ -139,6 +177,7 @@ class _Pool:
         try:
             if self._registration is None:
                 self._registration = await _register(self._client, self._options, None)
+                self._registered(self._registration)
                 self._heartbeats = Heartbeats(self._client, self._registration, self._clock)
             claims = await _claim_next(self._client, self._options, self._registration)
         except ManagerError as error:
@@ -146,7 +185,7 @@ class _Pool:
                 logger.info("drained: this runner takes no more runs")
                 raise _Drained from error
             logger.warning("no run taken: %s", error)
-            if error.code == "runner-not-found":
+            if error.code in {"runner-not-found", "runner-gone"}:
                 self._registration = None
             return None
         except ManagerUnreachable as error:
@@ -170,6 +209,7 @@ async def _claim_next(
         "leaseMs": options.lease_ms,
         "attemptId": new_id(),
         "backendProfile": options.backend_profile,
+        "sessionId": registration.session_id or None,
     }
     return await client.claim_from_pool(registration.id, wait_ms=POOL_WAIT_MS, **wanted)
 
@@ -185,6 +225,16 @@ async def _register(
         placement=options.placement,
         sourceCommit=options.source_commit,
     )
+
+
+async def _take_leave(client: ManagerClient, registration: Registration) -> None:
+    """Say that this registration is over, so that nothing of it is waited for.
+
+    What it held was given back before; a lease that was not, whatever the reason, lapses with it.
+    """
+    if registration.session_id:
+        with contextlib.suppress(ManagerError, ManagerUnreachable):
+            await client.report_gone(registration.id, registration.session_id, "ended by itself")
 
 
 def _unclaimed(
