@@ -1,13 +1,13 @@
 """When a server that was told to stop may do so. Pure: fed with counts, answers with a verdict."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 Verdict = Literal["serve", "wait", "finish"]
 
 
-@dataclass(slots=True)
-class Drain:
+class Drain(msgspec.Struct):
     """The state of shutting down.
 
     A first signal drains: running turns may end, new ones are refused. A second one ends the wait,

@@ -7,7 +7,8 @@ a mere watcher cannot refuse for the user. Replies of connections that were not 
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from treadle.appserver.server_requests import as_request, read_answer
 from treadle.appserver.session import Session
@@ -21,12 +22,11 @@ OnAnswer = Callable[[int, Answer | None], None]
 """Hears a question's number with its answer; None when there will be no usable one."""
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(msgspec.Struct):
     thread_id: str
     question: Question
     frame: bytes
-    asked: set[int] = field(default_factory=set[int])
+    asked: set[int] = msgspec.field(default_factory=set[int])
     """Numbers of the connections that can still answer."""
 
 

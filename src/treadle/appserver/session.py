@@ -1,8 +1,9 @@
 """One connection's side of the protocol: who it is, what it asked for, how to reach it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, cast
+
+import msgspec
 
 from treadle.appserver.greeting import Greeting
 from treadle.kit.tasks import TaskScope
@@ -24,14 +25,13 @@ class Held(Protocol):
 H = TypeVar("H", bound=Held)
 
 
-@dataclass(slots=True, eq=False)
-class Session:
+class Session(msgspec.Struct, eq=False):
     """A connection that speaks the protocol."""
 
     number: int
     peer: Peer
     scope: TaskScope
-    gate: Gate = field(default_factory=lambda: Gate(REQUEST_BOUND))
+    gate: Gate = msgspec.field(default_factory=lambda: Gate(REQUEST_BOUND))
     initialized: bool = False
     experimental: bool = False
     opted_out: frozenset[str] = frozenset()
@@ -39,7 +39,7 @@ class Session:
     user_agent: str = "treadle"
     lagged: int = 0
     """Deltas dropped since the client was last told."""
-    held: dict[type, Held] = field(default_factory=dict[type, Held])
+    held: dict[type, Held] = msgspec.field(default_factory=dict[type, Held])
     """What ends with the connection, one of a kind."""
 
     def wants(self, method: str) -> bool:

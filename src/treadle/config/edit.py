@@ -7,9 +7,10 @@ decided by `keys`, how text changes by `toml_edit`.
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import msgspec
 
 from treadle.config.errors import ConfigError
 from treadle.config.key_path import split_key_path
@@ -39,8 +40,7 @@ class ConfigWriteError(Exception):
         self.code: WriteCode = code
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+class Edit(msgspec.Struct, frozen=True):
     """One change: `value` None removes the key; upsert merges tables, replace overwrites them."""
 
     key_path: str
@@ -48,8 +48,7 @@ class Edit:
     merge_strategy: Literal["replace", "upsert"] = "replace"
 
 
-@dataclass(frozen=True, slots=True)
-class WriteOutcome:
+class WriteOutcome(msgspec.Struct, frozen=True):
     """What was written, and what hides it: `overridden` in protocol form, None if nothing does."""
 
     version: str

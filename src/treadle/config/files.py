@@ -6,8 +6,9 @@ of them changes. Used by `load` only.
 
 import os
 import stat
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from treadle.config.errors import ConfigError
 from treadle.kit.clock import Clock, SystemClock
@@ -68,12 +69,11 @@ class FileReader:
         return text
 
 
-@dataclass
-class Reading:
+class Reading(msgspec.Struct):
     """What was looked at, and how it was then."""
 
     reader: FileReader
-    seen: dict[str, Signature | None] = field(default_factory=dict[str, Signature | None])
+    seen: dict[str, Signature | None] = msgspec.field(default_factory=dict[str, Signature | None])
     unsettled: bool = False
 
     def text(self, path: Path) -> str | None:

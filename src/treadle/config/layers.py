@@ -7,7 +7,6 @@ Pure: takes tables, gives tables. Owns precedence, versions and origins. Refuses
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any, cast
 
@@ -90,8 +89,7 @@ def make_layer(
     return Layer(name, table, version_of(table), text, path, disabled_reason, dropped)
 
 
-@dataclass(frozen=True)
-class Stack:
+class Stack(msgspec.Struct, frozen=True):
     """All layers of one place, highest first."""
 
     layers: tuple[Layer, ...]

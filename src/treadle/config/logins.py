@@ -9,28 +9,29 @@ import base64
 import binascii
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from treadle.config.layers import as_table
+from treadle.kit.discreet import Discreet
 
 FILE_NAME = "auth.json"
 _CLAIMS = "https://api.openai.com/auth"
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
+class Login(Discreet, frozen=True):
     """Somebody's login; `mode` has the protocol's words.
 
     `token` is what requests carry: the key, or the access token. Account id, e-mail address and
     plan are known of a ChatGPT login only, as far as its tokens tell.
     """
 
+    unseen = ("token",)
+
     mode: Literal["apikey", "chatgpt"]
-    token: str = field(repr=False)
+    token: str
     account_id: str | None = None
     email: str | None = None
     plan: str | None = None

@@ -5,7 +5,6 @@ few harmless ones, those it names, and nothing else. Pure.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +64,9 @@ def _with_login(settings: ServerSettings, login_home: Callable[[str], str]) -> S
     home = login_home(transport.url)
     if not home:
         return settings
-    return msgspec.structs.replace(settings, transport=replace(transport, login_home=home))
+    return msgspec.structs.replace(
+        settings, transport=msgspec.structs.replace(transport, login_home=home)
+    )
 
 
 def _read(name: str, row: Mapping[str, Any], environment: Environment, cwd: Path) -> ServerSettings:

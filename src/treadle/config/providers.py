@@ -5,14 +5,16 @@ environment variables. Pure: the environment is a parameter. Its repr shows no s
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
+
+import msgspec
 
 from treadle.config.environment import Environment
 from treadle.config.errors import ConfigError
 from treadle.config.layers import section
 from treadle.config.logins import Login
+from treadle.kit.discreet import Discreet
 
 DEFAULT_PROVIDER = "openai"
 OPENAI_BASE_URL = "https://api.openai.com/v1"
@@ -20,8 +22,7 @@ CHATGPT_BASE_URL = "https://chatgpt.com/backend-api"
 """Where the tokens of a ChatGPT login are taken."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderConfig:
+class ProviderConfig(Discreet, frozen=True, kw_only=True):
     """Where and how a model is asked.
 
     `bearer` is the key to send, None to send none. `missing_env` names the variable that should
@@ -29,15 +30,17 @@ class ProviderConfig:
     kept for display only. Times are milliseconds; None leaves the client's default.
     """
 
+    unseen = ("bearer", "headers", "query_params")
+
     id: str
     name: str
     base_url: str | None
     env_key: str | None = None
-    bearer: str | None = field(default=None, repr=False)
+    bearer: str | None = None
     missing_env: str | None = None
     missing_env_message: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
-    query_params: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
+    query_params: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
     request_max_retries: int | None = None
     stream_max_retries: int | None = None
     stream_idle_timeout_ms: int | None = None

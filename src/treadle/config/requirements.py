@@ -4,8 +4,9 @@ Owns which values are allowed and what stands in for one that is not. Pure: `loa
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from treadle.config.errors import ConfigError, ConfigProblem
 from treadle.config.keys import APPROVALS, SANDBOX_MODES, WEB_SEARCH_MODES
@@ -33,11 +34,10 @@ _LIMITED = (
 )
 
 
-@dataclass(frozen=True)
-class Requirements:
+class Requirements(msgspec.Struct, frozen=True):
     """Checked limits; `table` holds them as written, empty when nobody sets any."""
 
-    table: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    table: Mapping[str, Any] = msgspec.field(default_factory=dict[str, Any])
     path: str = ""
 
     def allowed(self, name: str) -> tuple[str, ...] | None:

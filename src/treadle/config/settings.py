@@ -5,7 +5,6 @@ layer it comes from (`Config.origin`). Pure.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ from treadle.domain.policy import (
     WorkspaceWrite,
     sandbox_from_mode,
 )
+from treadle.kit.discreet import Discreet
 
 TrustLevel = Literal["trusted", "untrusted"]
 DEFAULT_DOC_BYTES = 32768
@@ -81,16 +81,17 @@ class PromptSettings(msgspec.Struct, frozen=True, kw_only=True):
     root_markers: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShellEnvironmentPolicy:
+class ShellEnvironmentPolicy(Discreet, frozen=True, kw_only=True):
     """Which variables commands see. Patterns are case-insensitive globs."""
+
+    unseen = ("set",)
 
     inherit: Literal["all", "core", "none"]
     ignore_default_excludes: bool
     """True keeps variables whose names look like secrets (KEY, SECRET, TOKEN)."""
     exclude: tuple[str, ...]
     include_only: tuple[str, ...]
-    set: Mapping[str, str] = field(repr=False)
+    set: Mapping[str, str]
 
 
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,9 +127,10 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Levels below a user's thread."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Discreet, frozen=True, kw_only=True):
     """One consistent reading of all layers for one working folder."""
+
+    unseen = ("table", "stack")
 
     home: Path
     cwd: Path | None
@@ -145,9 +147,9 @@ class Config:
     forced_login_method: Literal["chatgpt", "api"] | None
     agents: AgentSettings
     budget: Budget
-    table: Mapping[str, Any] = field(repr=False)
+    table: Mapping[str, Any]
     """The merged table, for parts with settings of their own (MCP servers, hooks, skills)."""
-    stack: Stack = field(repr=False)
+    stack: Stack
     problems: tuple[ConfigProblem, ...] = ()
 
     def feature(self, name: str, default: bool = False) -> bool:

@@ -9,7 +9,8 @@ import os
 import re
 import signal
 import threading
-from dataclasses import dataclass
+
+import msgspec
 
 ACTIONS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 """What a fault does to its own process; `stop` lasts until somebody sends SIGCONT."""
@@ -17,8 +18,7 @@ ACTIONS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 _SHAPE = re.compile(r"(?P<place>[a-z0-9_.-]+)=(?P<action>[a-z]+)(@(?P<passage>[1-9]\d{0,8}))?")
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True):
     """What happens at a place, and at which passage through it (from 1 on)."""
 
     place: str

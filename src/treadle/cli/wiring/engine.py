@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from treadle.appserver.app import AppServer
 from treadle.appserver.context import Services
@@ -46,8 +47,7 @@ class StoreUnusable(HomeMissing):
     """The configured thread store cannot be used; the text says what to do."""
 
 
-@dataclass(slots=True)
-class Engine:
+class Engine(msgspec.Struct):
     """A running engine and the app-server over it."""
 
     app: AppServer

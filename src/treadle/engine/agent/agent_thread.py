@@ -5,8 +5,9 @@ Holds the model's context in memory; the log behind it is the truth.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from treadle.domain.policy import Settings
 from treadle.domain.records import ModelItem
@@ -20,8 +21,7 @@ from treadle.engine.tools.tool import Asker, NobodyToAsk
 from treadle.kit.clock import Clock
 
 
-@dataclass(slots=True)
-class ModelTraits:
+class ModelTraits(msgspec.Struct):
     """What the catalog knows of the model in use."""
 
     context_window: int | None = None
@@ -35,8 +35,7 @@ class ModelTraits:
     """What the model is asked for a summary with, where the user has words of their own."""
 
 
-@dataclass(slots=True)
-class AgentThread:
+class AgentThread(msgspec.Struct):
     """Everything a turn needs of its thread."""
 
     thread_id: str
@@ -53,16 +52,16 @@ class AgentThread:
     sandbox: Sandbox
     env: dict[str, str]
     clock: Clock
-    asker: Asker = field(default_factory=NobodyToAsk)
+    asker: Asker = msgspec.field(default_factory=NobodyToAsk)
     """Puts the tools' questions to whoever watches."""
-    traits: ModelTraits = field(default_factory=ModelTraits)
-    known: list[dict[str, Any]] | Callable[[], list[dict[str, Any]]] = field(
+    traits: ModelTraits = msgspec.field(default_factory=ModelTraits)
+    known: list[dict[str, Any]] | Callable[[], list[dict[str, Any]]] = msgspec.field(
         default_factory=list[dict[str, Any]]
     )
     """The model's context, or what makes it: that of a long log waits until somebody looks."""
     told: Settings | None = None
     """The settings that the model was last told of; None before the first turn."""
-    usage: TokenUsage = field(default_factory=TokenUsage)
+    usage: TokenUsage = msgspec.field(default_factory=TokenUsage)
     context_tokens: int = 0
     """Size of the context as the last response, or an estimate after a compaction, has it."""
     overflow: bool = False
@@ -75,7 +74,7 @@ class AgentThread:
     home: str = ""
     """The home folder, below which generated images are kept; empty to keep none."""
 
-    request_metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    request_metadata: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
     """Further members of the turn metadata that travel with its requests."""
 
     @property

@@ -5,7 +5,6 @@ and its commands are items of the thread's turn. What it says while it works is 
 kept; its final answer becomes the review's text.
 """
 
-import dataclasses
 from typing import Any
 
 import msgspec
@@ -30,8 +29,7 @@ from treadle.engine.agent.turn_report import TurnJournal, TurnReport
 from treadle.kit.mint import new_id
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ReviewOrder:
+class ReviewOrder(msgspec.Struct, frozen=True):
     """What is reviewed."""
 
     label: str
@@ -92,7 +90,7 @@ class ReviewTurn:
         self._state = state
         self._report = parts.report
         self._order = order
-        self._reviewer = dataclasses.replace(
+        self._reviewer = msgspec.structs.replace(
             thread,
             base_instructions=review_text.GUIDELINES,
             known=[],

@@ -5,7 +5,6 @@ ask it whether input may still join. A state that has ended accepts nothing any 
 first caller of `end` alone that the ending was theirs.
 """
 
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
@@ -29,21 +28,20 @@ class Steer(msgspec.Struct, frozen=True):
     """The id that its user message gets; None for a fresh one."""
 
 
-@dataclass(slots=True)
-class TurnState:
+class TurnState(msgspec.Struct):
     """One turn from its first record to its only terminal one."""
 
     turn_id: str
     started_at_ms: int
     status: TurnStatus = "inProgress"
     error: TurnError | None = None
-    open_calls: dict[str, bool] = field(default_factory=dict[str, bool])
+    open_calls: dict[str, bool] = msgspec.field(default_factory=dict[str, bool])
     """Call ids in the order the model made them; the value tells custom calls from functions."""
-    steers: list[Steer] = field(default_factory=list[Steer])
+    steers: list[Steer] = msgspec.field(default_factory=list[Steer])
     answered: bool = False
     """Whether the response in hand asked for any tool."""
-    used_item_ids: set[str] = field(default_factory=set[str])
-    notes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    used_item_ids: set[str] = msgspec.field(default_factory=set[str])
+    notes: list[dict[str, Any]] = msgspec.field(default_factory=list[dict[str, Any]])
     """Context items that wait for the end of the response in hand."""
     interrupted: bool = False
     """Whether somebody asked for the turn's end."""

@@ -12,7 +12,6 @@ import difflib
 import json
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -128,10 +127,9 @@ class CassetteRecorder:
         self._begun = True
 
 
-@dataclass(slots=True)
-class _Exchange:
+class _Exchange(msgspec.Struct):
     request: dict[str, Any]
-    lines: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    lines: list[dict[str, Any]] = msgspec.field(default_factory=list[dict[str, Any]])
 
 
 class CassettePlayer:

@@ -4,25 +4,28 @@ The loader of the configuration resolves environment variables and builds these;
 the environment. Named providers' quirks belong here as fields, never as branches in the clients.
 """
 
-from dataclasses import dataclass, field
+import msgspec
+
+from treadle.kit.discreet import Discreet
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderSettings:
+class ProviderSettings(Discreet, frozen=True, kw_only=True):
     """One entry of `model_providers`, resolved."""
+
+    unseen = ("bearer", "query_params", "http_headers")
 
     id: str
     name: str
     base_url: str
     """Such as `https://host/v1`; requests go to `/responses` below it."""
     wire_api: str = "responses"
-    bearer: str | None = field(default=None, repr=False)
+    bearer: str | None = None
     """The token itself; None sends no `Authorization` header."""
     missing_env: str | None = None
     """Name of the variable that `env_key` asks for and that is not set: every call then fails."""
     env_key_instructions: str | None = None
-    query_params: dict[str, str] = field(default_factory=dict[str, str], repr=False)
-    http_headers: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    query_params: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    http_headers: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     """`http_headers` and the resolved `env_http_headers` together; they win over our own."""
     request_max_retries: int = 4
     """How often one HTTP request is sent again after a 5xx or a transport error."""

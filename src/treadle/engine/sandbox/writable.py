@@ -7,7 +7,8 @@ out of it. Starts and writes nothing.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from treadle.domain.policy import DangerFullAccess, ExternalSandbox, SandboxPolicy, WorkspaceWrite
 
@@ -15,8 +16,7 @@ PROTECTED_NAMES = (".git", ".codex", ".agents", ".treadle")
 """Directly below a writable root these stay read-only: they hold what is run or believed later."""
 
 
-@dataclass(frozen=True)
-class WritableArea:
+class WritableArea(msgspec.Struct, frozen=True):
     """What may be written; resolved absolute paths."""
 
     everything: bool

@@ -7,7 +7,8 @@ limit was raised. Time is watched by a timer per turn, since a turn may wait wit
 
 import asyncio
 import logging
-from dataclasses import dataclass
+
+import msgspec
 
 from treadle.domain.budgets import (
     BUDGET_LINE,
@@ -38,8 +39,7 @@ logger = logging.getLogger(__name__)
 _HEARD = frozenset((StatusChanged, TurnBegan, TurnFinished))
 
 
-@dataclass(slots=True)
-class _Clock:
+class _Clock(msgspec.Struct):
     """The running time of one thread that has a limit."""
 
     running: int = 0

@@ -10,7 +10,6 @@ import errno
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import msgspec
@@ -70,11 +69,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     cap_bytes: int | None
 
 
-@dataclass(slots=True)
-class Output:
+class Output(msgspec.Struct):
     """One stream so far."""
 
-    kept: bytearray = field(default_factory=bytearray)
+    kept: bytearray = msgspec.field(default_factory=bytearray)
     seen_bytes: int = 0
     capped: bool = False
 

@@ -7,8 +7,9 @@ the patience the stream goes on and the listener drops what may be dropped.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from treadle.domain.event_log import KEPT, STRIDE
 from treadle.domain.events import RateLimitsUpdated, RequestRaised, ThreadEvent, TurnBegan
@@ -38,8 +39,7 @@ class Listener(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Sequence:
+class _Sequence(msgspec.Struct):
     """Where the numbers of one loaded thread stand."""
 
     last: int

@@ -6,8 +6,9 @@ Knows nothing of queries.
 """
 
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -24,12 +25,11 @@ class Entry(NamedTuple):
     is_directory: bool
 
 
-@dataclass(slots=True)
-class Listing:
+class Listing(msgspec.Struct):
     """What has been found so far; read by one thread while another walks."""
 
     roots: tuple[str, ...]
-    entries: list[Entry] = field(default_factory=list[Entry])
+    entries: list[Entry] = msgspec.field(default_factory=list[Entry])
     complete: bool = False
     cancelled: bool = False
 

@@ -7,7 +7,6 @@ from what is appended (the store never infers them): the first user message make
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
@@ -55,8 +54,7 @@ TurnKind = Literal["regular", "compact", "review", "shell"]
 """What a turn does; only a regular one takes input."""
 
 
-@dataclass(slots=True)
-class RunningTurn:
+class RunningTurn(msgspec.Struct):
     """The turn in progress, and how to reach into it."""
 
     state: TurnState

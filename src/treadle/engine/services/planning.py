@@ -5,7 +5,6 @@ anew for each start and resume, so that an edited configuration takes effect wit
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
@@ -53,8 +52,7 @@ class AgentLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Levels below a user's thread: 1 lets children spawn none."""
 
 
-@dataclass(slots=True, kw_only=True)
-class ThreadPlan:
+class ThreadPlan(msgspec.Struct, kw_only=True):
     """Everything a thread runs with."""
 
     settings: Settings
@@ -81,7 +79,7 @@ class ThreadPlan:
     """The home folder; empty where nothing is kept there."""
     skills: tuple[Skill, ...] = ()
     unload_delay_seconds: float = 0.0
-    config: dict[str, Any] = field(default_factory=dict[str, Any])
+    config: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
     """The configuration that the client gave along, for threads spawned from this one."""
     switches_steps: bool = False
     """Whether a running turn's settings may be changed."""

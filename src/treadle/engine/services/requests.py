@@ -11,7 +11,6 @@ import itertools
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -88,8 +87,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     default: Default = "decline"
 
 
-@dataclass(slots=True, eq=False)
-class OpenQuestion:
+class OpenQuestion(msgspec.Struct, eq=False):
     """One question that is not settled."""
 
     asked: Asked
@@ -97,7 +95,7 @@ class OpenQuestion:
     answer: "asyncio.Future[Answer]"
     lasting: bool
     """Whether it is in the log."""
-    timers: list[asyncio.TimerHandle] = field(default_factory=list[asyncio.TimerHandle])
+    timers: list[asyncio.TimerHandle] = msgspec.field(default_factory=list[asyncio.TimerHandle])
 
     @property
     def question(self) -> Question:

@@ -5,7 +5,8 @@ The references' behaviour (0.129.0, 0.169.0) as tables, with two changes: plain 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from treadle.domain.policy import (
     ApprovalPolicy,
@@ -23,26 +24,22 @@ _GENERAL_PROGRAMS = (
 """Never proposed as a whole prefix: with them everything would be allowed."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunSandboxed:
+class RunSandboxed(msgspec.Struct, frozen=True):
     """It runs within the sandbox policy; nobody is asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunFree:
+class RunFree(msgspec.Struct, frozen=True):
     """It runs outside the sandbox; a rule or an earlier decision allows it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """A person decides; `amendment` is a prefix that could be allowed for good."""
 
     amendment: tuple[str, ...] | None = None
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(msgspec.Struct, frozen=True):
     """It does not run; `text` tells the model why."""
 
     text: str
@@ -51,8 +48,7 @@ class Refuse:
 Decision = RunSandboxed | RunFree | Ask | Refuse
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommandRequest:
+class CommandRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A command before it is decided about."""
 
     argv: tuple[str, ...]
@@ -62,12 +58,12 @@ class CommandRequest:
     justification: str | None = None
     prefix: tuple[str, ...] | None = None
     """A prefix that the model proposes to allow for good."""
-    commands: Commands | None = field(init=False)
-    """The plain commands in it; None when it is more than that."""
+    commands: Commands | None = None
+    """The plain commands in it, which are read from it; None when it is more than that."""
 
     def __post_init__(self) -> None:
         """Read the command once."""
-        object.__setattr__(self, "commands", script_commands(self.argv))
+        msgspec.structs.force_setattr(self, "commands", script_commands(self.argv))
 
 
 def granular(policy: ApprovalPolicy, category: str) -> bool:

@@ -6,7 +6,6 @@ sandbox, so it asks the policy about each path first, with links resolved.
 
 import os
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -84,8 +83,7 @@ def _from_json(arguments: str) -> str:
     return read_arguments(arguments, _PatchArguments).input
 
 
-@dataclass(frozen=True)
-class TypedPatch:
+class TypedPatch(msgspec.Struct, frozen=True):
     """A patch that was typed into a shell, with the folder it was preceded by."""
 
     patch: str

@@ -13,7 +13,6 @@ import secrets
 import shlex
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -64,8 +63,7 @@ class _StdinArguments(msgspec.Struct):
     max_output_tokens: float | None = None
 
 
-@dataclass(frozen=True)
-class ShellCommand:
+class ShellCommand(msgspec.Struct, frozen=True):
     """A command as a tool wants it run: its words, how people see it, and where."""
 
     argv: tuple[str, ...]

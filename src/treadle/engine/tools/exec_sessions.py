@@ -10,7 +10,6 @@ import codecs
 import itertools
 import logging
 import random
-from dataclasses import dataclass
 
 import msgspec
 
@@ -35,8 +34,7 @@ STOP_SECONDS = 3.0
 """Time to end a command's tree: an interrupt has five in all."""
 
 
-@dataclass(frozen=True)
-class Launch:
+class Launch(msgspec.Struct, frozen=True):
     """A command about to start."""
 
     plan: LaunchPlan

@@ -9,8 +9,9 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from treadle.domain.items import FileUpdate
 from treadle.engine.tools.patch import (
@@ -29,8 +30,7 @@ _ITEM_CONTEXT = 1
 """Lines of context in an item's hunks, as the references show them."""
 
 
-@dataclass(frozen=True)
-class Edit:
+class Edit(msgspec.Struct, frozen=True):
     """What one change does: `path` ends as `after` (None: gone), or moves to `move_to`."""
 
     letter: str
@@ -47,11 +47,10 @@ class Edit:
         return (self.path,) if self.move_to is None else (self.path, self.move_to)
 
 
-@dataclass
-class _Overlay:
+class _Overlay(msgspec.Struct):
     """Files as they will be after the edits so far."""
 
-    texts: dict[str, str | None] = field(default_factory=dict[str, str | None])
+    texts: dict[str, str | None] = msgspec.field(default_factory=dict[str, str | None])
 
     def read(self, path: str, refusal: str) -> str:
         if path in self.texts:

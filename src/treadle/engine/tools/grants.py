@@ -4,28 +4,25 @@ Grants widen the policy that commands run under; they never narrow it. A read-on
 read-only, as no policy can say "read-only but for one folder": it must be changed as a whole.
 """
 
-from dataclasses import dataclass, field
-
 import msgspec
 
 from treadle.domain.policy import ReadOnly, SandboxPolicy, WorkspaceWrite
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(msgspec.Struct, frozen=True):
     """One grant: folders to write below, and the network."""
 
     write: tuple[str, ...] = ()
     network: bool = False
 
 
-@dataclass(slots=True)
 class Grants:
     """The grants of one thread."""
 
-    _session: list[Granted] = field(default_factory=list[Granted])
-    _turn: list[Granted] = field(default_factory=list[Granted])
-    _turn_id: str = ""
+    def __init__(self) -> None:
+        self._session: list[Granted] = []
+        self._turn: list[Granted] = []
+        self._turn_id = ""
 
     def add(self, granted: Granted, turn_id: str | None) -> None:
         """Keep a grant for a turn, or (with None) for the session."""

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -66,23 +65,21 @@ class Login(msgspec.Struct, frozen=True):
         return changed
 
 
-@dataclass(slots=True)
-class _Capture:
+class _Capture(msgspec.Struct):
     profiles: tuple[object, ...]
     login: Login | None = None
     """None while it runs, and for good when it came to nothing."""
     running: bool = True
 
 
-@dataclass(slots=True)
 class LoginEnvironments:
     """The differences found so far, for one shell."""
 
-    shell: str
-    _captures: dict[tuple[object, ...], _Capture] = field(
-        default_factory=dict[tuple[object, ...], _Capture]
-    )
-    _scope: TaskScope = field(default_factory=lambda: TaskScope("login environment"))
+    def __init__(self, shell: str) -> None:
+        """Look with `shell`, when asked."""
+        self.shell = shell
+        self._captures: dict[tuple[object, ...], _Capture] = {}
+        self._scope = TaskScope("login environment")
 
     def find(self, env: Mapping[str, str], sandbox: Sandbox, policy: SandboxPolicy) -> Login | None:
         """The difference for `env`, when it is known; else it is looked for in the background.

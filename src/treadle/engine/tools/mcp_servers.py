@@ -7,8 +7,9 @@ pool's business.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import msgspec
 
 from treadle.engine.tools import mcp_names
 from treadle.engine.tools.mcp_link import Catalog, Json, McpError, McpTimeout, OnProgress
@@ -28,16 +29,15 @@ class RequiredServersFailed(Exception):
     """A server without which the thread may not run did not start; the text names all such."""
 
 
-@dataclass(slots=True, eq=False)
-class Server:
+class Server(msgspec.Struct, eq=False):
     """One configured server as its thread has it."""
 
     settings: ServerSettings
     hold: Hold | None = None
     state: State = "notStarted"
-    catalog: Catalog = field(default_factory=Catalog)
+    catalog: Catalog = msgspec.field(default_factory=Catalog)
     error: str | None = None
-    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    settled: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
     @property
     def name(self) -> str:

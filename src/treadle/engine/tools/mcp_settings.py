@@ -5,10 +5,11 @@ Values arrive resolved: no name of a variable is left to look up. Pure; owns the
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
+
+from treadle.kit.discreet import Discreet
 
 ApprovalMode = Literal["auto", "prompt", "writes", "approve"]
 
@@ -16,22 +17,24 @@ STARTUP_SECONDS = 10.0
 CALL_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class StdioTransport:
+class StdioTransport(Discreet, frozen=True):
     """A server that is a child process; equal values can share one process."""
+
+    unseen = ("env",)
 
     argv: tuple[str, ...]
     cwd: str
-    env: tuple[tuple[str, str], ...] = field(repr=False)
+    env: tuple[tuple[str, str], ...]
     """The whole environment, sorted by name."""
 
 
-@dataclass(frozen=True, slots=True)
-class HttpTransport:
+class HttpTransport(Discreet, frozen=True):
     """A server behind a URL (streamable HTTP); equal values can share one session."""
 
+    unseen = ("headers",)
+
     url: str
-    headers: tuple[tuple[str, str], ...] = field(repr=False, default=())
+    headers: tuple[tuple[str, str], ...] = ()
     login_home: str = ""
     """The home folder whose login goes along (see `mcp_logins`); empty without one."""
 

@@ -5,7 +5,7 @@ old text and gets the new one. How leniently a hunk's lines are found in a file 
 `patch_match`. Error texts are those that models have been trained on (reference 0.169.0).
 """
 
-from dataclasses import dataclass, field
+import msgspec
 
 from treadle.engine.tools.patch_match import find_lines
 
@@ -19,8 +19,7 @@ class PatchError(Exception):
     """The patch cannot be read or does not fit; the text tells the model why."""
 
 
-@dataclass(frozen=True)
-class Hunk:
+class Hunk(msgspec.Struct, frozen=True):
     """One change of an updated file: where to look, what to find, what to put there."""
 
     context: str | None
@@ -36,23 +35,20 @@ class Hunk:
         return [line[1:] for line in self.lines if line[0] != "+"]
 
 
-@dataclass(frozen=True)
-class AddFile:
+class AddFile(msgspec.Struct, frozen=True):
     """Create a file, or replace it whole."""
 
     path: str
     content: str
 
 
-@dataclass(frozen=True)
-class DeleteFile:
+class DeleteFile(msgspec.Struct, frozen=True):
     """Remove a file."""
 
     path: str
 
 
-@dataclass(frozen=True)
-class UpdateFile:
+class UpdateFile(msgspec.Struct, frozen=True):
     """Change a file by hunks, and perhaps move it."""
 
     path: str
@@ -63,13 +59,12 @@ class UpdateFile:
 Change = AddFile | DeleteFile | UpdateFile
 
 
-@dataclass
-class _Reader:
+class _Reader(msgspec.Struct):
     """The patch's lines between its markers, with the line number for errors."""
 
     lines: list[str]
     at: int = 0
-    number: int = field(default=2)
+    number: int = msgspec.field(default=2)
 
     @property
     def line(self) -> str | None:

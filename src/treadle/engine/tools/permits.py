@@ -7,7 +7,6 @@ run. What is asked about when is decided in `approval_rules`.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
@@ -60,8 +59,7 @@ class NoRules:
         raise OSError(f"no file of rules to keep {list(prefix)} in")
 
 
-@dataclass(frozen=True, slots=True)
-class Go:
+class Go(msgspec.Struct, frozen=True):
     """A command may run, under this policy."""
 
     policy: SandboxPolicy
@@ -71,14 +69,15 @@ class Go:
     """What the model is told besides the output."""
 
 
-@dataclass(slots=True)
 class Permits:
     """What the tools of one thread may do."""
 
-    rules: RuleBook = field(default_factory=NoRules)
-    grants: Grants = field(default_factory=Grants)
-    _commands: set[tuple[object, ...]] = field(default_factory=set[tuple[object, ...]])
-    _files: set[str] = field(default_factory=set[str])
+    def __init__(self, rules: RuleBook | None = None) -> None:
+        """Decide by `rules`; without any, nothing is remembered past the thread."""
+        self.rules = rules or NoRules()
+        self.grants = Grants()
+        self._commands: set[tuple[object, ...]] = set()
+        self._files: set[str] = set()
 
     # ------------------------------------------------------------------ commands
 

@@ -7,7 +7,6 @@ Not offered, but answered when a model calls them from habit. The same commands 
 import os
 import re
 import shlex
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -133,8 +132,7 @@ def _command(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
+class _Run(msgspec.Struct, frozen=True):
     """One command with its time limit."""
 
     sessions: ExecSessions

@@ -7,8 +7,9 @@ asked. Runs no git: blob names are computed here, as git computes them.
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from treadle.engine.tools.unified_diff import unified_hunks
 
@@ -18,8 +19,7 @@ MAX_FILE_BYTES = 16 << 20
 """Larger files are left out of the diff: it is for people to read."""
 
 
-@dataclass(frozen=True)
-class _Snapshot:
+class _Snapshot(msgspec.Struct, frozen=True):
     data: bytes
     mode: str
 

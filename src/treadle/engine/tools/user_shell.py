@@ -4,8 +4,9 @@ Owns their time limit and the words in which the model hears of them.
 """
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from treadle.domain.items import CommandExecution
 from treadle.domain.policy import DangerFullAccess
@@ -22,8 +23,7 @@ TIMEOUT_EXIT_CODE = 124
 MODEL_TOKENS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class UserCommand:
+class UserCommand(msgspec.Struct, frozen=True):
     """A command line of the user."""
 
     script: str
