@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 
 from treadle.control.arrival import Arrival, Close, make_way, open_turns, steps, target_of
-from treadle.control.db.journal import RunJournal, run_not_found
+from treadle.control.db.journal import RunJournal, decode_fold, run_not_found
 from treadle.control.db.repository import RequestKey, StoredAnswer
 from treadle.control.db.runs import answer_of, keep_answer, read_progress
 from treadle.control.db.transaction import Row, Transaction
 from treadle.control.faults import NotFound, RunBusy, RunEnded
-from treadle.control.fold import OpenCommand, RunFold, open_result, run_result, terminal_of
+from treadle.control.fold import OpenCommand, open_result, run_result, terminal_of
 from treadle.control.records import (
     Command,
     CommandPage,
@@ -90,7 +90,7 @@ def read_result(tx: Transaction, run_id: str, command_id: str | None) -> ResultE
     fold_row = tx.one("read_fold", run_id=run_id)
     if fold_row is None:
         raise run_not_found()
-    fold = msgspec.json.decode(fold_row["fold"], type=RunFold)
+    fold = decode_fold(fold_row["fold"])
     if command_id is None:
         return run_result(run_id, fold, progress.last_seq)
     return open_result(run_id, fold, fold.open[command_id], progress.last_seq)

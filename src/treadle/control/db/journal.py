@@ -26,6 +26,8 @@ from treadle.control.rules import COMMAND_PHASES, LeaseFacts, check_status_event
 
 EXPIRED = "No runner took this turn up before its time was over; give it again."
 _decode_payload = msgspec.json.Decoder(dict[str, Any]).decode
+decode_spec = msgspec.json.Decoder(RunSpec).decode
+decode_fold = msgspec.json.Decoder(RunFold).decode
 
 
 class Head(msgspec.Struct):
@@ -127,15 +129,18 @@ class RunJournal:
         assert self._spec is not None
         return self._spec
 
-    def run_row(self) -> Row:
-        """The run with all that was added, as a read of it after `save` would find it."""
-        fold = self.fold
+    @property
+    def now_ms(self) -> int:
+        """The time of the transaction."""
+        return self._tx.now_ms
+
+    def columns(self) -> Row:
+        """What `save` leaves in the run's rows beside spec and fold."""
+        status = run_status(self.fold)
         assert self._row is not None
         updated_at_ms = self._tx.now_ms if self._fold_written else self._row["updated_at_ms"]
         return {
-            "spec": self._row["spec"],
-            "fold": msgspec.json.encode(fold).decode(),
-            "status": run_status(fold),
+            "status": status,
             "created_at_ms": self._row["created_at_ms"],
             "updated_at_ms": updated_at_ms,
             **msgspec.structs.asdict(self.head),
@@ -229,8 +234,8 @@ class RunJournal:
         row = self._tx.one("read_fold", run_id=self.run_id)
         assert row is not None
         self._row = row
-        self._spec = msgspec.json.decode(row["spec"], type=RunSpec)
-        self._fold = msgspec.json.decode(row["fold"], type=RunFold)
+        self._spec = decode_spec(row["spec"])
+        self._fold = decode_fold(row["fold"])
 
     def _extend_plainly(self, events: list[NewEvent], texts: list[str]) -> None:
         """Add events that cannot change state; this is most of all work, so it is kept short."""

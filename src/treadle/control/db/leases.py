@@ -16,7 +16,7 @@ from treadle.control.db.commands import close_due, command_of
 from treadle.control.db.journal import RunJournal
 from treadle.control.db.repository import Claimant
 from treadle.control.db.runners import runner_scope, session_of
-from treadle.control.db.runs import run_of
+from treadle.control.db.runs import run_in
 from treadle.control.db.transaction import Row, Transaction
 from treadle.control.faults import (
     BadToken,
@@ -102,7 +102,10 @@ def register_runner(tx: Transaction, request: RegisterRequest, scope: Scope) -> 
 
 def claim(tx: Transaction, run_id: str, claimant: Claimant) -> Claim | ControlFault:
     """Grant the run, or note that this runner waits for it."""
-    runner = _claiming_runner(tx, claimant)
+    return _claim(tx, run_id, claimant, _claiming_runner(tx, claimant))
+
+
+def _claim(tx: Transaction, run_id: str, claimant: Claimant, runner: Row) -> Claim | ControlFault:
     attempt_id = claimant.attempt_id or runner["attempt_id"]
     journal = RunJournal(tx, run_id)
     facts = journal.head.facts
@@ -132,7 +135,7 @@ def claim_waiting(
         project_id=claimant.scope.project_id,
         limit=limit,
     )
-    claims = [claim(tx, row["run_id"], claimant) for row in rows]
+    claims = [_claim(tx, row["run_id"], claimant, runner) for row in rows]
     return [granted for granted in claims if isinstance(granted, Claim)]
 
 
@@ -301,7 +304,7 @@ def _grant(
         last_seq=head.last_seq,
         cmd_last=head.cmd_last,
         reason=decision.reason,
-        run=run_of(journal.run_row(), tx.now_ms),
+        run=run_in(journal),
         commands=[command_of(row) for row in rows],
     )
 

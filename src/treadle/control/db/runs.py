@@ -3,7 +3,7 @@
 import msgspec
 
 from treadle.control.access import Scope
-from treadle.control.db.journal import RunJournal, run_not_found
+from treadle.control.db.journal import RunJournal, decode_fold, decode_spec, run_not_found
 from treadle.control.db.repository import Progress, RequestKey, RunQuery, StoredAnswer
 from treadle.control.db.transaction import Row, Transaction
 from treadle.control.faults import EventsGone, IdempotencyConflict
@@ -29,7 +29,7 @@ def create_run(tx: Transaction, spec: RunSpec, key: RequestKey | None) -> Stored
     journal = RunJournal.begin(tx, new_id(), spec)
     journal.note("run-created", backendProfile=spec.backend_profile)
     journal.save()
-    run = run_of(journal.run_row(), tx.now_ms)
+    run = run_in(journal)
     return keep_answer(tx, scope, key, msgspec.json.encode(run))
 
 
@@ -88,8 +88,15 @@ def _progress_of(row: Row) -> Progress:
 
 def run_of(row: Row, now_ms: int) -> Run:
     """A run's row as readers see it."""
-    spec = msgspec.json.decode(row["spec"], type=RunSpec)
-    fold = msgspec.json.decode(row["fold"], type=RunFold)
+    return _view(decode_spec(row["spec"]), decode_fold(row["fold"]), row, now_ms)
+
+
+def run_in(journal: RunJournal) -> Run:
+    """A run that is being changed, as a read of it after `save` would find it."""
+    return _view(journal.spec, journal.fold, journal.columns(), journal.now_ms)
+
+
+def _view(spec: RunSpec, fold: RunFold, row: Row, now_ms: int) -> Run:
     held = row["runner_id"] is not None
     return Run(
         id=row["run_id"],
