@@ -10,14 +10,18 @@ import msgspec
 import pytest
 
 from support.postgres import OwnServer, Server, Session, find_binaries
+from treadle.control.access import Scope
 from treadle.control.db import postgres_hints
 from treadle.control.db.migrate import known_migrations
 from treadle.control.db.open import find_missing_migrations, open_database
 from treadle.control.db.postgres_link import Link, positional
+from treadle.control.db.repository import Claimant
 from treadle.control.db.transaction import load_statements
 from treadle.control.events import Bells
 from treadle.control.faults import DatabaseUnusable
 from treadle.control.http.server import ManagerOptions, RunningManager, serve
+from treadle.control.records import CommandRequest, CommandType, RegisterRequest, RunRequest
+from treadle.control.rules import make_spec
 from treadle.kit.clock import SystemClock
 
 BATCH = 3
@@ -356,11 +360,54 @@ async def test_what_the_database_cannot_store_is_refused_and_harms_nobody_else(
     await managers.check(claim, BATCH)
 
 
+# Runs as a manager sees them that stands still, while this lock is held, wherever it looks at one.
+SLOW_RUNS = """
+CREATE SCHEMA slow
+    CREATE VIEW slow.schema_migrations AS SELECT * FROM public.schema_migrations;
+CREATE FUNCTION slow.pass() RETURNS boolean LANGUAGE plpgsql AS
+    'BEGIN PERFORM pg_advisory_xact_lock_shared(42) ; RETURN true ; END';
+CREATE VIEW slow.runs AS SELECT * FROM public.runs WHERE slow.pass()
+"""
+
+
+async def test_a_run_that_moves_while_a_pool_claim_looks_at_it_is_claimed_as_it_is_then(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    fast = await open_database(postgres_url, tmp_path / "fast", SystemClock(), Bells())
+    session = Session(postgres_url)
+    for sql in SLOW_RUNS.split(";\n"):
+        session.run(sql)
+    slow_url = f"{postgres_url}?search_path=slow,public"
+    slow = await open_database(slow_url, tmp_path / "slow", SystemClock(), Bells())
+    try:
+        spec = make_spec(RunRequest(tenant_id="t"))
+        run_id = msgspec.json.decode((await fast.create_run(spec, None)).body)["id"]
+        await fast.register_runner(RegisterRequest(id="r"), Scope("t"))
+        turn = CommandRequest(CommandType.TURN, {"prompt": "hi"})
+        await fast.create_command(run_id, turn, b'{"prompt":"hi"}', None)
+        session.run("SELECT pg_advisory_lock(42)")
+        claimant = Claimant("r", None, 60_000, Scope("t"))
+        claiming = asyncio.create_task(slow.claim_waiting(claimant, None, 1))
+        async with asyncio.timeout(10):
+            while not session.run("SELECT 1 FROM pg_locks WHERE objid = 42 AND NOT granted"):
+                await asyncio.sleep(0.01)
+            await fast.create_command(run_id, turn, b'{"prompt":"hi"}', None)
+            session.run("SELECT pg_advisory_unlock(42)")
+            (claim,) = await claiming
+        assert (claim.cmd_last, len(claim.commands)) == (2, 2)
+        assert await fast.verify_run(run_id) == []
+    finally:
+        session.close()
+        await slow.close()
+        await fast.close()
+
+
 def scans_of(node: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     """Tables that a plan reads, and whether by key."""
     below = node.get("Plans", [])
     if "Relation Name" in node and "Scan" in node["Node Type"]:
         by_key = any("Index Cond" in each for each in (node, *below))
+        by_key |= node.get("Index Name") == "heads_waiting"  # holds only what is looked for
         yield node["Relation Name"], by_key
     for each in below:
         yield from scans_of(each)
@@ -371,7 +418,7 @@ def scans_of(node: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     [
         ("append_plainly", {"run_heads"}),
         ("lock_heads", {"run_heads"}),
-        ("read_ahead", {"runs", "commands", "runners"}),
+        ("read_ahead", {"run_heads", "runs", "commands", "runners"}),
         ("read_pages", {"run_heads", "run_events"}),
         ("read_watched", {"run_heads"}),
         ("write_all", {"run_heads", "runs"}),

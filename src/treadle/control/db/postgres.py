@@ -6,22 +6,18 @@ the server's clock counts.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-import msgspec
-
-from treadle.control.db.leases import OFFERED_COMMANDS
 from treadle.control.db.migrate import find_missing, known_migrations
+from treadle.control.db.postgres_ahead import read_ahead, storable
 from treadle.control.db.postgres_append import AppendLane
 from treadle.control.db.postgres_hints import Hints, Wakes
 from treadle.control.db.postgres_link import Link, describe, errors, explain
 from treadle.control.db.postgres_migrate import lock_schema, migrate
 from treadle.control.db.postgres_transaction import (
     BufferedTransaction,
-    WaitingKey,
     page_key,
-    waiting_parameters,
 )
 from treadle.control.db.repository import Repository
 from treadle.control.db.runs import PAGE_BYTES
@@ -78,11 +74,6 @@ def _at_start(url: str, work: Callable[[], T]) -> T:
         return work()
     except errors() as error:
         raise DatabaseUnusable(explain(url, error)) from error
-
-
-def _storable(names: Iterable[str]) -> list[str]:
-    """Each name once; what PostgreSQL knows no text for is refused later, with its reason."""
-    return sorted({name for name in names if "\0" not in name})
 
 
 def _by(column: str, rows: list[Row]) -> dict[str, list[Row]]:
@@ -204,53 +195,14 @@ class _Writing(_Session):
                 raise
         self._link.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
         tx = BufferedTransaction(self._link, self._statements, self._now)
-        names = _storable(name for piece in needs for name in piece.names)
+        names = storable(name for piece in needs for name in piece.names)
         if names:
             self._run("lock_names", names=names)
-        runs = _storable(run_id for piece in needs for run_id in piece.runs)
+        runs = storable(run_id for piece in needs for run_id in piece.runs)
         if runs:
             tx.know("head", _by("run_id", self._all("lock_heads", runs=runs)))
-        folded = {run_id for piece in needs if piece.folds for run_id in piece.runs}
-        folded |= self._lock_waiting(tx, needs)
-        runners = [runner_id for piece in needs for runner_id in piece.runners]
-        if folded or runners:
-            self._read_ahead(tx, _storable(folded), _storable(runners))
+        read_ahead(tx, needs, self._all)
         return tx
-
-    def _lock_waiting(self, tx: BufferedTransaction, needs: list[Needs]) -> set[str]:
-        """Lock as many waiting runs as the pool claims of the group ask for; their ids."""
-        wanted: dict[WaitingKey, int] = {}
-        for pool in (piece.pool for piece in needs if piece.pool):
-            if pool.backend_profile is None or "\0" not in pool.backend_profile:
-                key = (pool.backend_profile, pool.scope.tenant_id, pool.scope.project_id)
-                wanted[key] = wanted.get(key, 0) + pool.limit
-        ids: set[str] = set()
-        for key, limit in wanted.items():
-            heads = self._all("waiting_runs", **waiting_parameters(key), limit=limit)
-            # Of two claims that see the same runs, the first group's locks hide none from the
-            # second: a head that was taken meanwhile is left out when it is looked at.
-            tx.know_waiting(key, heads)
-            ids |= {head["run_id"] for head in heads}
-        return ids
-
-    def _read_ahead(self, tx: BufferedTransaction, runs: list[str], runners: list[str]) -> None:
-        """Read folds and open commands of these runs, and these runners."""
-        found: dict[str, dict[str, list[Row]]] = {
-            "fold": {},
-            "commands": {run_id: [] for run_id in runs},
-            "runner": {runner_id: [] for runner_id in runners},
-        }
-        rows = self._all("read_ahead", runs=runs, runners=runners, limit=OFFERED_COMMANDS)
-        for row in rows:
-            body = msgspec.json.decode(row["body"])
-            if row["kind"] == "clock":
-                tx.know_time(body)
-                continue
-            if row["kind"] == "runner":
-                body["session_sha256"] = bytes.fromhex(body.pop("session_hex"))
-            found[row["kind"]].setdefault(row["id"], []).append(body)
-        for kind, rows_by_id in found.items():
-            tx.know(kind, rows_by_id)
 
     def _enter(self, *, again: bool = False) -> int:
         """Migrate, then be present; one manager at a time does this.

@@ -18,8 +18,8 @@ LIMIT :limit FOR UPDATE SKIP LOCKED
 SELECT * FROM run_heads
 WHERE runner_id IS NULL AND ended = 0 AND open_commands > 0
     AND (:backend_profile::text IS NULL OR backend_profile = :backend_profile)
-    AND (:tenant_id::text IS NULL OR EXISTS (SELECT 1 FROM runs AS r
-        WHERE r.run_id = run_heads.run_id AND r.tenant_id = :tenant_id
+    AND (:tenant_id::text IS NULL OR :tenant_id = (SELECT r.tenant_id FROM runs AS r
+        WHERE r.run_id = run_heads.run_id
             AND (:project_id::text IS NULL OR r.project_id = :project_id)))
 ORDER BY run_id LIMIT :limit FOR UPDATE SKIP LOCKED
 
@@ -286,16 +286,34 @@ FROM unnest(:head_run_id::text[], :head_epoch::bigint[], :head_runner_id::text[]
 WHERE h.run_id = n.run_id
 
 -- name: read_ahead
--- The time, and as JSON what a group is about to ask for; everything that is locked is so by now.
-SELECT 'clock' AS kind, '' AS id,
-    (extract(epoch FROM clock_timestamp()) * 1000)::bigint::text AS body
+-- The waiting runs that pools ask for, locked, and as JSON what a group is about to ask for. A head
+-- may have moved between this statement's snapshot and its lock, and its fold with it: such a run
+-- is left out below `waiting`. The time comes last, when everything is locked.
+WITH waiting AS MATERIALIZED (
+    SELECT p.place, encode(h.token_sha256, 'hex') AS token_hex, h.*
+    FROM unnest(:profiles::text[], :tenants::text[], :projects::text[], :limits::bigint[])
+        WITH ORDINALITY AS p (profile, tenant_id, project_id, most, place)
+    CROSS JOIN LATERAL (
+        SELECT * FROM run_heads
+        WHERE runner_id IS NULL AND ended = 0 AND open_commands > 0
+            AND (p.profile IS NULL OR backend_profile = p.profile)
+            AND (p.tenant_id IS NULL OR p.tenant_id = (SELECT r.tenant_id FROM runs AS r
+                WHERE r.run_id = run_heads.run_id
+                    AND (p.project_id IS NULL OR r.project_id = p.project_id)))
+        ORDER BY run_id LIMIT p.most FOR UPDATE SKIP LOCKED) AS h
+), asked AS MATERIALIZED (
+    SELECT array_agg(run_id) AS runs FROM (
+        SELECT unnest(:runs::text[]) AS run_id UNION SELECT w.run_id FROM waiting AS w
+        WHERE w.last_seq = (SELECT last_seq FROM run_heads AS h WHERE h.run_id = w.run_id)) AS ids
+)
+SELECT 'waiting' AS kind, place::text AS id, to_json(waiting)::text AS body FROM waiting
 UNION ALL
 SELECT 'fold', run_id, json_build_object('spec', spec, 'fold', fold,
     'created_at_ms', created_at_ms, 'updated_at_ms', updated_at_ms)::text
-FROM runs WHERE run_id = ANY(:runs::text[])
+FROM runs WHERE run_id = ANY((SELECT runs FROM asked)::text[])
 UNION ALL
 SELECT 'commands', c.run_id, to_json(c)::text
-FROM unnest(:runs::text[]) AS run (id) CROSS JOIN LATERAL (
+FROM asked CROSS JOIN LATERAL unnest(asked.runs) AS run (id) CROSS JOIN LATERAL (
     SELECT * FROM commands WHERE run_id = run.id AND state IN ('pending', 'delivered')
     ORDER BY cmd_seq LIMIT :limit) AS c
 UNION ALL
@@ -304,6 +322,8 @@ SELECT 'runner', runner_id, json_build_object('runner_id', runner_id, 'attempt_i
     'last_seen_ms', last_seen_ms, 'tenant_id', tenant_id, 'project_id', project_id,
     'gone_session', gone_session)::text
 FROM runners WHERE runner_id = ANY(:runners::text[])
+UNION ALL
+SELECT 'clock', '', (extract(epoch FROM clock_timestamp()) * 1000)::bigint::text
 
 -- name: read_run_scope
 SELECT tenant_id, project_id FROM runs WHERE run_id = :run_id

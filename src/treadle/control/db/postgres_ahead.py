@@ -1,0 +1,84 @@
+"""What a group of writes is about to ask for, read by one statement before its pieces run.
+
+Waiting runs that pool claims ask for are locked on the way. What is not found here a piece looks
+for by itself, so nothing depends on it. Knows a connection only as something that is asked.
+"""
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from treadle.control.db.leases import OFFERED_COMMANDS
+from treadle.control.db.postgres_transaction import BufferedTransaction, WaitingKey
+from treadle.control.db.transaction import Needs, Row
+
+Ask = Callable[..., list[Row]]
+"""Runs a named statement; its rows."""
+
+# Kinds of rows that hold bytes, and in which of their columns.
+BYTES = {"waiting": "token", "runner": "session"}
+
+
+def storable(names: Iterable[str]) -> list[str]:
+    """Each name once; what PostgreSQL knows no text for is refused later, with its reason."""
+    return sorted({name for name in names if "\0" not in name})
+
+
+def read_ahead(tx: BufferedTransaction, needs: list[Needs], ask: Ask) -> None:
+    """Let `tx` know the folds, open commands and runners that its pieces need, and the time.
+
+    Heads that pieces name must be locked before. Of two groups that see the same waiting runs, the
+    locks of one hide none from a later claim of the same group: a head that was taken meanwhile is
+    left out when it is looked at.
+    """
+    runs = storable(run_id for piece in needs if piece.folds for run_id in piece.runs)
+    runners = storable(runner_id for piece in needs for runner_id in piece.runners)
+    pools = _pools_of(needs)
+    if not (runs or runners or pools):
+        return
+    profiles, tenants, projects = ([key[place] for key in pools] for place in range(3))
+    rows = ask(
+        "read_ahead",
+        runs=runs,
+        runners=runners,
+        limit=OFFERED_COMMANDS,
+        profiles=profiles,
+        tenants=tenants,
+        projects=projects,
+        limits=list(pools.values()),
+    )
+    found: dict[str, dict[str, list[Row]]] = {
+        "waiting": {str(place): [] for place in range(1, len(pools) + 1)},
+        "fold": {},
+        "commands": {run_id: [] for run_id in runs},
+        "runner": {runner_id: [] for runner_id in runners},
+    }
+    for row in rows:
+        kind, body = row["kind"], msgspec.json.decode(row["body"])
+        if kind == "clock":
+            tx.know_time(body)
+            continue
+        if kind in BYTES:
+            _take_bytes(body, BYTES[kind])
+        if kind == "fold":
+            found["commands"].setdefault(row["id"], [])
+        found[kind].setdefault(row["id"], []).append(body)
+    for key, heads in zip(pools, found.pop("waiting").values(), strict=True):
+        tx.know_waiting(key, heads)
+    for kind, rows_by_id in found.items():
+        tx.know(kind, rows_by_id)
+
+
+def _pools_of(needs: list[Needs]) -> dict[WaitingKey, int]:
+    """How many waiting runs are asked for, by what is asked of them."""
+    pools: dict[WaitingKey, int] = {}
+    for pool in (piece.pool for piece in needs if piece.pool):
+        if pool.backend_profile is None or "\0" not in pool.backend_profile:
+            key = (pool.backend_profile, pool.scope.tenant_id, pool.scope.project_id)
+            pools[key] = pools.get(key, 0) + pool.limit
+    return pools
+
+
+def _take_bytes(body: Row, column: str) -> None:
+    text = body.pop(f"{column}_hex")
+    body[f"{column}_sha256"] = None if text is None else bytes.fromhex(text)
