@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +145,68 @@ async def test_a_provider_of_ones_own_needs_no_account(tmp_path: Path, params: A
         client = await lab.connect()
         result = await client.call("account/read", params)
         assert (result.account, result.requires_openai_auth) == (None, False)
+
+
+async def test_features_are_listed_with_what_is_obeyed_first(tmp_path: Path):
+    extra = "[features]\nunified_exec = false\nmemories = true\n"
+    async with AppLab(tmp_path, "memory", extra=extra) as lab:
+        client = await lab.connect()
+        listed = (await client.request("experimentalFeature/list", {}))["data"]
+        by_name = {entry["name"]: entry for entry in listed}
+        assert len(by_name) == len(listed) > 200
+        assert by_name["unified_exec"] == {
+            "name": "unified_exec",
+            "stage": "stable",
+            "displayName": None,
+            "description": None,
+            "announcement": None,
+            "enabled": False,
+            "defaultEnabled": True,
+        }
+        # What is accepted and does nothing says so.
+        assert (by_name["memories"]["stage"], by_name["memories"]["enabled"]) == ("removed", True)
+        beta = by_name["request_permissions_tool"]
+        assert (beta["stage"], beta["enabled"], beta["announcement"]) == ("beta", False, "")
+        assert all((beta["displayName"], beta["description"]))
+        stages = [entry["stage"] for entry in listed]
+        assert "removed" not in stages[: stages.index("removed")]
+        assert set(stages[stages.index("removed") :]) == {"removed"}
+        page = await client.request("experimentalFeature/list", {"limit": 2, "cursor": "1"})
+        assert (page["data"], page["nextCursor"]) == (listed[1:3], "3")
+        with pytest.raises(RpcError, match="invalid cursor: x"):
+            await client.request("experimentalFeature/list", {"cursor": "x"})
+
+
+async def test_features_of_a_thread_are_those_of_its_folder(tmp_path: Path):
+    async with AppLab(tmp_path, "memory") as lab:
+        client = await lab.connect()
+        project = tmp_path / "project"
+        (project / ".codex").mkdir(parents=True)
+        (project / ".codex" / "config.toml").write_text("[features]\nview_image = false\n")
+        trusted = {f"projects.{json.dumps(str(project))}.trust_level": "trusted"}
+        [(key, value)] = trusted.items()
+        await client.request("config/value/write", edit(key, value))
+        session = await client.request("thread/start", {"cwd": str(project)})
+        thread_id = session["thread"]["id"]
+
+        async def view_image(**params: Any) -> bool:
+            listed = (await client.request("experimentalFeature/list", params))["data"]
+            return {entry["name"]: entry["enabled"] for entry in listed}["view_image"]
+
+        assert await view_image() is True
+        assert await view_image(threadId=thread_id) is False
+        with pytest.raises(RpcError, match="thread not found: "):
+            await view_image(threadId=thread_id[:-4] + "0000")
+
+
+async def test_features_are_switched_for_the_process_below_the_configuration(tmp_path: Path):
+    async with AppLab(tmp_path, "memory", extra="[features]\nmentions_v2 = false\n") as lab:
+        client = await lab.connect()
+        wanted = {"no_such": True, "unified_exec": False, "memories": True, "mentions_v2": True}
+        taken = await client.request("experimentalFeature/enablement/set", {"enablement": wanted})
+        assert taken == {"enablement": {"memories": True, "mentions_v2": True}}
+        config = (await client.request("config/read", {}))["config"]
+        assert config["features"] == {"memories": True, "mentions_v2": False}
+        assert "memories" not in (lab.home / "config.toml").read_text()
+        nothing = await client.request("experimentalFeature/enablement/set", {"enablement": {}})
+        assert nothing == {"enablement": {}}

@@ -108,6 +108,8 @@ HANDLERS: Mapping[str, Handler] = {
     "mcpServer/tool/call": mcp.call_tool,
     "mcpServer/oauth/login": mcp.log_in,
     "mcpServer/resource/read": mcp.read_resource,
+    "experimentalFeature/list": settings.list_features,
+    "experimentalFeature/enablement/set": settings.switch_features,
     "model/list": settings.list_models,
     "modelProvider/list": host_facts.list_providers,
     "modelProvider/capabilities/read": host_facts.read_capabilities,

@@ -1,8 +1,10 @@
-"""The feature switches that exist: names only, of both reference versions.
+"""The feature switches that exist: names of both reference versions, and what is obeyed of them.
 
 Pure data. A name outside this list is a typing error: refused on the command line, named in a
 warning when a file has it. What a switch does, if anything, is decided where it is read.
 """
+
+import msgspec
 
 _NAMES = """
     agent_message_board agent_message_board_mcp analytics_plan_history
@@ -66,3 +68,47 @@ _NAMES = """
 
 FEATURE_NAMES = frozenset(_NAMES.split())
 """Every switch that 0.129.0 or 0.169.0 knows, those they no longer act on included."""
+
+
+class Obeyed(msgspec.Struct, frozen=True):
+    """A switch that does something here; one that is off by default says what for."""
+
+    default: bool
+    title: str | None = None
+    description: str | None = None
+
+
+_ON = Obeyed(default=True)
+
+OBEYED = {
+    "multi_agent": _ON,
+    "shell_tool": _ON,
+    "unified_exec": _ON,
+    "view_image": _ON,
+    "default_mode_request_user_input": Obeyed(
+        default=False,
+        title="Questions in default mode",
+        description="The agent may put questions to you outside of plan mode as well.",
+    ),
+    "request_permissions_tool": Obeyed(
+        default=False,
+        title="Requests for permissions",
+        description="The agent may ask for folders or network that its sandbox keeps from it.",
+    ),
+    "step_model_switching": Obeyed(
+        default=False,
+        title="Settings of a running turn",
+        description="Model and effort can be changed while a turn runs, from its next step on.",
+    ),
+}
+"""All others are accepted, so that a configuration goes on working, and do nothing."""
+
+_RUNTIME = """
+    api_key_cyber_access_programs api_key_model_discovery auth_elicitation
+    background_paginated_rollout_migration codex_apps_mcp_2026_07_28 daybreak_program_propagation
+    mcp_2026_07_28 mcp_connection_sharing mcp_lazy_stdio_startup memories mentions_v2
+    remote_control remote_plugin tool_suggest windows_sandbox_service
+"""
+
+RUNTIME_SWITCHES = frozenset(_RUNTIME.split())
+"""What a client may switch for the process's life (0.169.0); other names are passed over."""

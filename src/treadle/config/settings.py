@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from treadle.config.errors import ConfigProblem
+from treadle.config.feature_names import OBEYED
 from treadle.config.layers import Stack, section
 from treadle.config.providers import ProviderConfig
 from treadle.domain.budgets import Budget
@@ -152,9 +153,9 @@ class Config(Discreet, frozen=True, kw_only=True):
     stack: Stack
     problems: tuple[ConfigProblem, ...] = ()
 
-    def feature(self, name: str, default: bool = False) -> bool:
+    def feature(self, name: str) -> bool:
         """Whether a feature is switched on, or its default when nobody says."""
-        return self.features.get(name, default)
+        return self.features.get(name, OBEYED[name].default)
 
     def origin(self, *key: str) -> Mapping[str, Any] | None:
         """Name and version of the layer a value comes from; None for a default."""
@@ -277,10 +278,11 @@ def read_web(table: Mapping[str, Any]) -> WebSettings:
 
 def read_agents(table: Mapping[str, Any]) -> AgentSettings:
     """The sub-agents group; the table's other members are roles of the references."""
-    values = section(table, "agents")
+    values, switches = section(table, "agents"), read_features(table)
     threads = values.get("max_threads", values.get("max_concurrent_threads_per_session"))
     return AgentSettings(
-        enabled=values.get("enabled", True) and read_features(table).get("multi_agent", True),
+        enabled=values.get("enabled", True)
+        and switches.get("multi_agent", OBEYED["multi_agent"].default),
         max_threads=_count(threads, DEFAULT_AGENT_THREADS),
         max_depth=_count(values.get("max_depth"), DEFAULT_AGENT_DEPTH),
     )

@@ -65,6 +65,7 @@ class ConfigStore:
         self.profile = profile
         self.system_folder = system_folder
         self._api_key: str | None = None
+        self._switches: dict[str, bool] = {}
         self._reader = FileReader()
         self._snapshots: OrderedDict[tuple[str | None, str], tuple[Reading, Config]]
         self._snapshots = OrderedDict()
@@ -76,6 +77,11 @@ class ConfigStore:
     def use_key(self, api_key: str | None) -> None:
         """Put `api_key`, if there is one, before the key of a stored login."""
         self._api_key = api_key
+        self._snapshots.clear()
+
+    def switch(self, features: Mapping[str, bool]) -> None:
+        """Switch features for this process where no file and no flag says otherwise."""
+        self._switches.update(features)
         self._snapshots.clear()
 
     @property
@@ -181,6 +187,8 @@ class ConfigStore:
         problems: tuple[ConfigProblem, ...] = (),
     ) -> Config:
         table = stack.effective()
+        if self._switches:
+            table = merge({"features": self._switches}, table)
         _refuse_retired(table)
         check_providers(table)
         providers = read_providers(table, self.environment, self._login(reading))

@@ -4,7 +4,9 @@ from typing import Any
 
 from treadle.appserver.context import Context
 from treadle.appserver.handlers.paging import page
+from treadle.appserver.handlers.thread_session import check_id
 from treadle.wire.protocol import settings as proto
+from treadle.wire.protocol.errors import invalid_request
 
 
 async def read_config(context: Context, params: proto.ConfigReadParams) -> dict[str, Any]:
@@ -32,6 +34,30 @@ async def read_requirements(context: Context, params: None) -> proto.ConfigRequi
     """What an administrator requires."""
     del params
     return proto.ConfigRequirementsResult(requirements=context.services.config.requirements())
+
+
+async def list_features(
+    context: Context, params: proto.FeatureListParams
+) -> proto.FeatureListResult:
+    """The feature switches, as they are for a thread's folder or for the server's own."""
+    cwd = None
+    if params.thread_id is not None:
+        check_id(params.thread_id)
+        thread = context.services.threads.get(params.thread_id)
+        if thread is None:
+            raise invalid_request(f"thread not found: {params.thread_id}")
+        cwd = thread.agent.settings.cwd
+    features = context.services.config.features(cwd)
+    data, following = page(features, params.cursor, params.limit)
+    return proto.FeatureListResult(data=data, next_cursor=following)
+
+
+async def switch_features(
+    context: Context, params: proto.FeatureEnablement
+) -> proto.FeatureEnablement:
+    """Switch features for the life of the process."""
+    taken = context.services.config.switch_features(params.enablement)
+    return proto.FeatureEnablement(enablement=taken)
 
 
 async def list_models(context: Context, params: proto.ModelListParams) -> proto.ModelListResult:

@@ -3,6 +3,8 @@
 from typing import Any
 
 from treadle.config.errors import ConfigError, ConfigProblem, TextPosition, TextRange
+from treadle.config.feature_list import feature_list
+from treadle.config.feature_names import RUNTIME_SWITCHES
 from treadle.config.providers import ProviderConfig
 from treadle.config.read_view import read_view, requirements_view
 from treadle.config.store import ConfigStore
@@ -50,6 +52,19 @@ class StoreConfigService:
     def warnings(self) -> list[dict[str, Any]]:
         """Problems as `configWarning` parameters."""
         return [*(_warning(problem) for problem in self._config.problems), *self._extra]
+
+    def features(self, cwd: str | None) -> list[dict[str, Any]]:
+        """The switches as they are for a folder."""
+        try:
+            return feature_list(self._config.snapshot(cwd))
+        except ConfigError as error:
+            raise ConfigRejected(error.read_message, internal=True) from error
+
+    def switch_features(self, wanted: dict[str, bool]) -> dict[str, bool]:
+        """What is not to be switched so is passed over."""
+        taken = {name: on for name, on in wanted.items() if name in RUNTIME_SWITCHES}
+        self._config.switch(taken)
+        return taken
 
     def models(self) -> list[dict[str, Any]]:
         """The catalog."""

@@ -42,9 +42,9 @@ def make_toolbox(  # noqa: PLR0913 - what tools work with
         has_environment: without one there is nothing that reaches commands or files.
     """
     permits = Permits(rules)
-    commands = has_environment and config.feature("shell_tool", True)
+    commands = has_environment and config.feature("shell_tool")
     # As 0.129.0 has it: without sessions of commands there is the classic tool.
-    sessions_on = commands and config.feature("unified_exec", True)
+    sessions_on = commands and config.feature("unified_exec")
     classic = commands and not sessions_on
     answers_early = config.feature("default_mode_request_user_input")
     listed: list[tuple[bool, Callable[[], Tool]]] = [
@@ -78,4 +78,4 @@ def _is_on(config: Config, name: str) -> bool:
     tools: Mapping[str, Any] = config.table.get("tools") or {}
     entry = tools.get(name, True)
     told = entry if isinstance(entry, bool) else bool(entry.get("enabled", True))
-    return told and config.feature(name, True)
+    return told and config.features.get(name, True)

@@ -43,6 +43,14 @@ class ConfigService(Protocol):
         """Problems found, in the shape of `configWarning`."""
         ...
 
+    def features(self, cwd: str | None) -> list[dict[str, Any]]:
+        """Feature switches in the shape of `experimentalFeature/list`; raises ConfigRejected."""
+        ...
+
+    def switch_features(self, wanted: dict[str, bool]) -> dict[str, bool]:
+        """Switch features for the life of the process, under the configuration; those taken."""
+        ...
+
     def models(self) -> list[dict[str, Any]]:
         """The model catalog in the shape of `model/list`."""
         ...

@@ -8,7 +8,7 @@ NOT_OFFERED = """
     account/rateLimitResetCredit/consume
     account/rateLimits/read account/securitySetup/read account/sendAddCreditsNudgeEmail
     account/usage/read account/workspaceMessages/read app/installed app/list app/read
-    experimentalFeature/enablement/set experimentalFeature/list externalAgentConfig/detect
+    externalAgentConfig/detect
     externalAgentConfig/import externalAgentConfig/import/readHistories
     externalAgentConfig/import/recordHistory feedback/save feedback/upload
     getConversationSummary hooks/list

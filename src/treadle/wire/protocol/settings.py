@@ -52,6 +52,30 @@ class ConfigRequirementsResult(Shape, kw_only=True):
     supports_independent_speed_modes: bool = True
 
 
+class FeatureListParams(Shape, kw_only=True):
+    """Parameters of `experimentalFeature/list`; a thread stands for its folder."""
+
+    cursor: str | None = None
+    limit: U32 | None = None
+    thread_id: str | None = None
+
+
+class FeatureListResult(Shape, kw_only=True):
+    """A page of feature switches."""
+
+    data: list[dict[str, Any]]
+    next_cursor: str | None = None
+
+
+class FeatureEnablement(Shape, kw_only=True):
+    """Parameters and result of `experimentalFeature/enablement/set`: switches by name.
+
+    The result names those that were taken; unknown ones are passed over (0.169.0).
+    """
+
+    enablement: dict[str, bool]
+
+
 class ModelListParams(Shape, kw_only=True):
     """Parameters of `model/list`."""
 
