@@ -12,6 +12,7 @@ from treadle.engine.services.approvals import Approvals
 from treadle.engine.services.commands import CommandHost
 from treadle.engine.services.config import ConfigService
 from treadle.engine.services.device_keys import DeviceKeys
+from treadle.engine.services.feedback import Feedback
 from treadle.engine.services.file_search import FileSearch
 from treadle.engine.services.mcp import Mcp
 from treadle.engine.services.mcp_login import McpLoginService
@@ -39,6 +40,7 @@ class Services(msgspec.Struct, frozen=True):
     skills: Skills
     subscriptions: Subscriptions
     device_keys: DeviceKeys
+    feedback: Feedback
     file_search: FileSearch
     command_host: CommandHost
     facts: ServerFacts

@@ -2,6 +2,7 @@
 
 from treadle.engine.services import errors
 from treadle.engine.services.config import ConfigRejected
+from treadle.engine.services.feedback import FeedbackFailed
 from treadle.engine.services.file_search import NoSearchFolders
 from treadle.engine.services.git_diff import NoGitDiff
 from treadle.engine.services.mcp import McpFailed
@@ -28,7 +29,7 @@ def translate(error: Exception) -> RpcError | None:
             )
         case errors.Unsupported():
             return unsupported(str(error))
-        case errors.StartFailed() | NoSearchFolders():
+        case errors.StartFailed() | NoSearchFolders() | FeedbackFailed():
             return RpcError(INTERNAL, str(error))
         case McpFailed(code=code):
             return RpcError(INTERNAL if code is None else code, str(error))

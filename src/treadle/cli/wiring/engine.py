@@ -14,6 +14,7 @@ from treadle.cli.wiring.account_service import StoredAccounts
 from treadle.cli.wiring.command_host import ConfiguredHost
 from treadle.cli.wiring.config_service import StoreConfigService
 from treadle.cli.wiring.facts import server_facts
+from treadle.cli.wiring.feedback import make_feedback
 from treadle.cli.wiring.late_planner import LatePlanner
 from treadle.cli.wiring.mcp import McpWiring
 from treadle.cli.wiring.sandboxes import Sandboxes, tell_of_sandbox
@@ -134,6 +135,7 @@ def build_engine(
         skills=BookSkills(config, skills),
         subscriptions=subscriptions,
         device_keys=DeviceKeys(home / "device-keys", clock),
+        feedback=make_feedback(config, threads, clock),
         file_search=FileSearch(),
         command_host=ConfiguredHost(config, sandboxes),
         facts=server_facts(home),

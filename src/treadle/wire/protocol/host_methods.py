@@ -8,6 +8,7 @@ from treadle.wire.protocol import (
     accounts,
     commands,
     device_keys,
+    feedback,
     file_search,
     files,
     host_facts,
@@ -100,6 +101,13 @@ HOST_METHODS = (
         lane=_CONFIG,
     ),
     MethodSpec(name="model/list", params=settings.ModelListParams, result=settings.ModelListResult),
+    # No lane: both are about files of their own.
+    MethodSpec(
+        name="feedback/save", params=feedback.FeedbackSaveParams, result=feedback.FeedbackSaved
+    ),
+    MethodSpec(
+        name="feedback/upload", params=feedback.FeedbackParams, result=feedback.FeedbackSent
+    ),
     MethodSpec(name="fs/readFile", params=files.PathParams, result=files.FileContent),
     MethodSpec(name="fs/writeFile", params=files.WriteFileParams, result=threads.Empty),
     MethodSpec(name="fs/createDirectory", params=files.CreateDirectoryParams, result=threads.Empty),

@@ -10,7 +10,7 @@ NOT_OFFERED = """
     account/usage/read account/workspaceMessages/read app/installed app/list app/read
     externalAgentConfig/detect
     externalAgentConfig/import externalAgentConfig/import/readHistories
-    externalAgentConfig/import/recordHistory feedback/save feedback/upload
+    externalAgentConfig/import/recordHistory
     getConversationSummary hooks/list
     marketplace/add marketplace/remove marketplace/upgrade
     modelProvider/config/write
