@@ -93,6 +93,10 @@ class Link:
         text, names = positional(sql)
         return Rows(self._do(self._raw.fetch(text, *[parameters[name] for name in names])))
 
+    def script(self, sql: str) -> None:
+        """Run statements that take no parameters, sent together; what they return is not told."""
+        self._do(self._raw.execute(sql))
+
     def executemany(
         self, sql: str, parameters: Iterable[Mapping[str, Any] | tuple[Any, ...]], /
     ) -> Rows:
@@ -117,7 +121,7 @@ class Link:
         if self._raw is None:
             return
         try:
-            self._do(self._raw.execute("ROLLBACK"))
+            self.script("ROLLBACK")
         except errors():
             self.drop()
 

@@ -157,9 +157,8 @@ SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now
 -- name: peek_head
 SELECT * FROM run_heads WHERE run_id = :run_id
 
--- name: lock_names
-SELECT pg_advisory_xact_lock(name) FROM
-    (SELECT hashtextextended(unnest(:names::text[]), 0) AS name ORDER BY name) AS ordered
+-- name: lock_keys
+SELECT pg_advisory_xact_lock(key) FROM unnest(:keys::bigint[]) AS ordered (key)
 
 -- name: lock_heads
 SELECT * FROM run_heads WHERE run_id = ANY(:runs::text[]) ORDER BY run_id FOR UPDATE
