@@ -1,12 +1,12 @@
 """What a PostgreSQL transaction keeps back, when it sends it, and what it can take back."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
 
 from treadle.control.db.postgres_transaction import (
-    TOGETHER,
     BufferedTransaction,
     waiting_parameters,
 )
@@ -32,9 +32,13 @@ class Recorder:
 
     def execute(self, sql: str, parameters: Mapping[str, Any] = {}, /) -> "Recorder":
         if sql == "write_all":
-            parts = {"head": "head_epoch", "fold": "fold_now", "event": "event_seq"}
-            parts["attempt"] = "attempt_epoch"
-            words = [f"{name} {n}" for name, key in parts.items() for n in parameters[key]]
+            parts = {"head": "epoch", "fold": "now", "attempt": "epoch"}
+            words = [
+                f"{name} {row[column]}"
+                for name, column in parts.items()
+                for row in json.loads(parameters[f"{name}s"])
+            ]
+            words += [f"event {seq}" for seq in parameters["event_seq"]]
             self.told.append(" ".join([sql, *words]))
         else:
             self.told.append(f"{sql} {parameters['n']}" if "n" in parameters else sql)
@@ -63,8 +67,7 @@ def tx(recorder: Recorder) -> BufferedTransaction:
 
 
 def write_head(tx: BufferedTransaction, run_id: str, number: int, **changes: Any) -> None:
-    row: dict[str, Any] = dict.fromkeys(TOGETHER["write_head"][2])
-    tx.run("write_head", **{**row, "run_id": run_id, "epoch": number, **changes})
+    tx.run("write_head", run_id=run_id, epoch=number, **changes)
 
 
 def start_attempt(tx: BufferedTransaction, number: int) -> None:

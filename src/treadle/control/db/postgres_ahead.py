@@ -5,6 +5,7 @@ for by itself, so nothing depends on it. Knows a connection only as something th
 """
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
@@ -14,9 +15,6 @@ from treadle.control.db.transaction import Needs, Row
 
 Ask = Callable[..., list[Row]]
 """Runs a named statement; its rows."""
-
-# Kinds of rows that hold bytes, and in which of their columns.
-BYTES = {"waiting": "token", "runner": "session"}
 
 
 def storable(names: Iterable[str]) -> list[str]:
@@ -47,26 +45,15 @@ def read_ahead(tx: BufferedTransaction, needs: list[Needs], ask: Ask) -> None:
         projects=projects,
         limits=list(pools.values()),
     )
-    found: dict[str, dict[str, list[Row]]] = {
-        "waiting": {str(place): [] for place in range(1, len(pools) + 1)},
-        "fold": {},
-        "commands": {run_id: [] for run_id in runs},
-        "runner": {runner_id: [] for runner_id in runners},
-    }
-    for row in rows:
-        kind, body = row["kind"], msgspec.json.decode(row["body"])
-        if kind == "clock":
-            tx.know_time(body)
-            continue
-        if kind in BYTES:
-            _take_bytes(body, BYTES[kind])
-        if kind == "fold":
-            found["commands"].setdefault(row["id"], [])
-        found[kind].setdefault(row["id"], []).append(body)
-    for key, heads in zip(pools, found.pop("waiting").values(), strict=True):
-        tx.know_waiting(key, heads)
-    for kind, rows_by_id in found.items():
-        tx.know(kind, rows_by_id)
+    found = {row["kind"]: msgspec.json.decode(row["body"] or "[]") for row in rows}
+    tx.know_time(found["clock"])
+    waiting = _by("place", found["waiting"], {}, "token")
+    for place, key in enumerate(pools, 1):
+        tx.know_waiting(key, waiting.get(place, []))
+    folds = _by("run_id", found["fold"], {})
+    tx.know("fold", folds)
+    tx.know("commands", _by("run_id", found["commands"], {run_id: [] for run_id in folds}))
+    tx.know("runner", _by("runner_id", found["runner"], {name: [] for name in runners}, "session"))
 
 
 def _pools_of(needs: list[Needs]) -> dict[WaitingKey, int]:
@@ -79,6 +66,13 @@ def _pools_of(needs: list[Needs]) -> dict[WaitingKey, int]:
     return pools
 
 
-def _take_bytes(body: Row, column: str) -> None:
-    text = body.pop(f"{column}_hex")
-    body[f"{column}_sha256"] = None if text is None else bytes.fromhex(text)
+def _by(
+    column: str, rows: list[Row], found: dict[Any, list[Row]], hashed: str | None = None
+) -> dict[Any, list[Row]]:
+    """Rows by what stands in a column, added to `found`; a hash comes as hexadecimal digits."""
+    for row in rows:
+        if hashed is not None:
+            digits = row.pop(f"{hashed}_hex")
+            row[f"{hashed}_sha256"] = None if digits is None else bytes.fromhex(digits)
+        found.setdefault(row[column], []).append(row)
+    return found

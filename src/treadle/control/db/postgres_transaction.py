@@ -10,30 +10,20 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from treadle.control.db.batch import EventRow
 from treadle.control.db.transaction import Connection, Row, Transaction
 from treadle.control.faults import InvalidRequest
 
 # Statements that take many rows at once, each parameter an array.
 INSERTS = ("insert_run", "insert_head", "insert_command")
-# Writes that go together in `write_all`: the prefix of their parameters there, the parameter whose
-# last row wins, if there is one, and all of them.
-TOGETHER: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
-    "write_head": (
-        "head",
-        "run_id",
-        (
-            *("run_id", "epoch", "runner_id", "attempt_id", "token_sha256", "attempt", "lease_ms"),
-            *("lease_until_ms", "last_seq", "producer_seq", "cmd_last", "open_commands"),
-            *("cancel", "last_end", "ended", "last_holder"),
-        ),
-    ),
-    "write_fold": ("fold", "run_id", ("run_id", "fold", "status", "now", "ended_at_ms")),
-    "start_attempt": (
-        "attempt",
-        None,
-        ("run_id", "epoch", "runner_id", "attempt_id", "session", "now"),
-    ),
+# Writes that go together in `write_all`: the parameter that takes their rows there, as JSON, and
+# the column whose last row wins, if there is one.
+TOGETHER: dict[str, tuple[str, str | None]] = {
+    "write_head": ("heads", "run_id"),
+    "write_fold": ("folds", "run_id"),
+    "start_attempt": ("attempts", None),
 }
 EVENT_COLUMNS = (
     *("run_id", "seq", "epoch", "producer_seq"),
@@ -262,14 +252,17 @@ class BufferedTransaction(Transaction):
             self._connection.execute(self._statements[name], row)
 
     def _send_together(self, together: dict[str, dict[Any, Row]], events: list[EventRow]) -> None:
-        arrays: Row = {
+        """Events as arrays, since their payloads may be large; what is small and wide as JSON."""
+        parameters: Row = {
             f"event_{column}": [row[place] for row in events]
             for place, column in enumerate(EVENT_COLUMNS)
         }
-        for name, (prefix, _, columns) in TOGETHER.items():
-            rows = together.get(name, {}).values()
-            arrays |= {f"{prefix}_{column}": [row[column] for row in rows] for column in columns}
-        self._connection.execute(self._statements["write_all"], arrays)
+        for name, (parameter, _) in TOGETHER.items():
+            rows = list(together.get(name, {}).values())
+            parameters[parameter] = msgspec.json.encode(rows).decode()
+        for name in ("write_head", "write_fold"):
+            parameters[f"{TOGETHER[name][0]}_runs"] = list(together.get(name, {}))
+        self._connection.execute(self._statements["write_all"], parameters)
 
 
 def _split(

@@ -251,7 +251,8 @@ FROM unnest(:run_id::text[], :cmd_seq::bigint[], :command_id::text[], :type::tex
     AS n (run_id, cmd_seq, command_id, type, payload, target_command_id, expires_at_ms, now)
 
 -- name: write_all
--- Heads, folds, events and attempts of all runs of a group.
+-- Heads, folds, events and attempts of all runs of a group. Heads and folds are named beside what is
+-- to be written of them, so that they are found by key however many rows the JSON is thought to have.
 WITH events AS (
     INSERT INTO run_events (run_id, seq, epoch, producer_seq, type, command_id, at, payload)
     SELECT * FROM unnest(:event_run_id::text[], :event_seq::bigint[], :event_epoch::bigint[],
@@ -260,34 +261,29 @@ WITH events AS (
 ), folds AS (
     UPDATE runs AS r SET fold = n.fold, status = n.status, updated_at_ms = n.now,
         ended_at_ms = n.ended_at_ms
-    FROM unnest(:fold_run_id::text[], :fold_fold::text[], :fold_status::text[], :fold_now::bigint[],
-        :fold_ended_at_ms::bigint[]) AS n (run_id, fold, status, now, ended_at_ms)
-    WHERE r.run_id = n.run_id
+    FROM json_to_recordset(:folds::json) AS n
+        (run_id text, fold text, status text, now bigint, ended_at_ms bigint)
+    WHERE r.run_id = n.run_id AND r.run_id = ANY(:folds_runs::text[])
 ), attempts AS (
     INSERT INTO run_attempts (run_id, epoch, runner_id, attempt_id, session, claimed_at_ms)
-    SELECT * FROM unnest(:attempt_run_id::text[], :attempt_epoch::bigint[],
-        :attempt_runner_id::text[], :attempt_attempt_id::text[], :attempt_session::text[],
-        :attempt_now::bigint[])
+    SELECT * FROM json_to_recordset(:attempts::json) AS n
+        (run_id text, epoch bigint, runner_id text, attempt_id text, session text, now bigint)
 )
 UPDATE run_heads AS h SET epoch = n.epoch, runner_id = n.runner_id, attempt_id = n.attempt_id,
-    token_sha256 = n.token_sha256, attempt = n.attempt, lease_ms = n.lease_ms,
+    token_sha256 = decode(n.token_sha256, 'base64'), attempt = n.attempt, lease_ms = n.lease_ms,
     lease_until_ms = n.lease_until_ms, last_seq = n.last_seq, producer_seq = n.producer_seq,
     cmd_last = n.cmd_last, open_commands = n.open_commands, cancel = n.cancel,
     last_end = n.last_end, ended = n.ended, last_holder = n.last_holder
-FROM unnest(:head_run_id::text[], :head_epoch::bigint[], :head_runner_id::text[],
-    :head_attempt_id::text[], :head_token_sha256::bytea[], :head_attempt::bigint[],
-    :head_lease_ms::bigint[], :head_lease_until_ms::bigint[], :head_last_seq::bigint[],
-    :head_producer_seq::bigint[], :head_cmd_last::bigint[], :head_open_commands::bigint[],
-    :head_cancel::bigint[], :head_last_end::text[], :head_ended::bigint[],
-    :head_last_holder::text[])
-    AS n (run_id, epoch, runner_id, attempt_id, token_sha256, attempt, lease_ms, lease_until_ms,
-        last_seq, producer_seq, cmd_last, open_commands, cancel, last_end, ended, last_holder)
-WHERE h.run_id = n.run_id
+FROM json_to_recordset(:heads::json) AS n
+    (run_id text, epoch bigint, runner_id text, attempt_id text, token_sha256 text, attempt bigint,
+    lease_ms bigint, lease_until_ms bigint, last_seq bigint, producer_seq bigint, cmd_last bigint,
+    open_commands bigint, cancel bigint, last_end text, ended bigint, last_holder text)
+WHERE h.run_id = n.run_id AND h.run_id = ANY(:heads_runs::text[])
 
 -- name: read_ahead
--- The waiting runs that pools ask for, locked, and as JSON what a group is about to ask for. A head
--- may have moved between this statement's snapshot and its lock, and its fold with it: such a run
--- is left out below `waiting`. The time comes last, when everything is locked.
+-- The waiting runs that pools ask for, locked, and what a group is about to ask for: a row per kind,
+-- with a list as JSON. A head may have moved between this statement's snapshot and its lock, and its
+-- fold with it: such a run is left out below `waiting`. The time comes last, when all is locked.
 WITH waiting AS MATERIALIZED (
     SELECT p.place, encode(h.token_sha256, 'hex') AS token_hex, h.*
     FROM unnest(:profiles::text[], :tenants::text[], :projects::text[], :limits::bigint[])
@@ -305,24 +301,24 @@ WITH waiting AS MATERIALIZED (
         SELECT unnest(:runs::text[]) AS run_id UNION SELECT w.run_id FROM waiting AS w
         WHERE w.last_seq = (SELECT last_seq FROM run_heads AS h WHERE h.run_id = w.run_id)) AS ids
 )
-SELECT 'waiting' AS kind, place::text AS id, to_json(waiting)::text AS body FROM waiting
+SELECT 'waiting' AS kind, json_agg(waiting ORDER BY place, run_id)::text AS body FROM waiting
 UNION ALL
-SELECT 'fold', run_id, json_build_object('spec', spec, 'fold', fold,
-    'created_at_ms', created_at_ms, 'updated_at_ms', updated_at_ms)::text
+SELECT 'fold', json_agg(json_build_object('run_id', run_id, 'spec', spec, 'fold', fold,
+    'created_at_ms', created_at_ms, 'updated_at_ms', updated_at_ms))::text
 FROM runs WHERE run_id = ANY((SELECT runs FROM asked)::text[])
 UNION ALL
-SELECT 'commands', c.run_id, to_json(c)::text
+SELECT 'commands', json_agg(c ORDER BY c.run_id, c.cmd_seq)::text
 FROM asked CROSS JOIN LATERAL unnest(asked.runs) AS run (id) CROSS JOIN LATERAL (
     SELECT * FROM commands WHERE run_id = run.id AND state IN ('pending', 'delivered')
     ORDER BY cmd_seq LIMIT :limit) AS c
 UNION ALL
-SELECT 'runner', runner_id, json_build_object('runner_id', runner_id, 'attempt_id', attempt_id,
+SELECT 'runner', json_agg(json_build_object('runner_id', runner_id, 'attempt_id', attempt_id,
     'session_hex', encode(session_sha256, 'hex'), 'draining', draining,
     'last_seen_ms', last_seen_ms, 'tenant_id', tenant_id, 'project_id', project_id,
-    'gone_session', gone_session)::text
+    'gone_session', gone_session))::text
 FROM runners WHERE runner_id = ANY(:runners::text[])
 UNION ALL
-SELECT 'clock', '', (extract(epoch FROM clock_timestamp()) * 1000)::bigint::text
+SELECT 'clock', (extract(epoch FROM clock_timestamp()) * 1000)::bigint::text
 
 -- name: read_run_scope
 SELECT tenant_id, project_id FROM runs WHERE run_id = :run_id
