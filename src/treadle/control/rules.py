@@ -5,7 +5,6 @@ Effects of events on commands and runs are in `fold`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -52,8 +51,7 @@ MANAGER_PHASES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
+class Loss(msgspec.Struct, frozen=True):
     """Why a lease is taken away: the word for its end, the failure it is, and that in words."""
 
     end: str
@@ -74,8 +72,7 @@ def runner_gone(reason: str | None) -> Loss:
     return Loss("gone", FailureKind.RUNNER_CRASHED, f"The runner is gone{how}.")
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseFacts:
+class LeaseFacts(msgspec.Struct, frozen=True):
     """Who holds a run and what they have written; `runner_id` is None when nobody does."""
 
     epoch: int
@@ -87,8 +84,7 @@ class LeaseFacts:
     ended: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True):
     """The claim is given; `recovered` when it follows a lease that was lost."""
 
     reason: str
@@ -99,16 +95,14 @@ class Grant:
         return self.reason in LOST_ENDS
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """Another lease is live for `remaining_ms` more."""
 
     by: str
     remaining_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """The run has ended."""
 
 
@@ -131,27 +125,23 @@ def decide_claim(
     return Held(facts.runner_id, facts.lease_until_ms - now_ms)
 
 
-@dataclass(frozen=True, slots=True)
-class Accept:
+class Accept(msgspec.Struct, frozen=True):
     """Append, leaving out the first `skip` events, which are known already."""
 
     skip: int
 
 
-@dataclass(frozen=True, slots=True)
-class Duplicate:
+class Duplicate(msgspec.Struct, frozen=True):
     """All of it is known already."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(msgspec.Struct, frozen=True):
     """Events from `expected` on are missing."""
 
     expected: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stale:
+class Stale(msgspec.Struct, frozen=True):
     """The epoch is over, or its lease was taken away."""
 
 

@@ -281,6 +281,7 @@ def _split(
 
 def _check_texts(row: Row) -> None:
     """Refuse what PostgreSQL cannot store, before it spoils the transaction of others."""
-    for name, value in row.items():
+    for value in row.values():
         if isinstance(value, str) and "\0" in value:
+            name = next(name for name, each in row.items() if each is value)
             raise InvalidRequest(f"{name} holds the character U+0000; leave it out.")
