@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from support.control_lab import ControlLab, control_lab
+from treadle.control.access import Scope
+from treadle.control.db.threads import ThreadRepository
 from treadle.control.http.operations import OPERATIONS, Operation
 
 BODIES: dict[tuple[str, str], Any] = {
@@ -112,6 +114,29 @@ async def test_an_api_token_is_no_claim(tenants: Tenants, operation: Operation) 
     for token in tenants.tokens.values():
         status, _ = await tenants.ask("POST", operation.path.format(**ids), body, token)
         assert status in (401, 409)
+
+
+async def test_what_the_guard_remembers_of_a_run_changes_no_answer(
+    tenants: Tenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, looked_up = ThreadRepository.read_run_scope, list[str]()
+
+    async def counted(repository: ThreadRepository, run_id: str) -> Scope:
+        looked_up.append(run_id)
+        return await find(repository, run_id)
+
+    monkeypatch.setattr(ThreadRepository, "read_run_scope", counted)
+    _, run = await tenants.ask("POST", "/api/v1/runs", {}, tenants.tokens["a"])
+    path, missing = f"/api/v1/runs/{run['id']}", f"/api/v1/runs/{'0' * 36}"
+    other_project = (await tenants.token("reader", tenantId="a", projectId="other"))["token"]
+    callers = {tenants.tokens["b"]: 404, other_project: 404, tenants.tokens["a"]: 200}
+    for _ in range(2):
+        for token, expected in callers.items():
+            assert (await tenants.ask("GET", path, token=token))[0] == expected
+            status, problem = await tenants.ask("GET", missing, token=token)
+            assert (status, problem["code"]) == (404, "run-not-found")
+    assert looked_up.count(run["id"]) == 1
+    assert looked_up.count("0" * 36) == 6
 
 
 async def test_a_list_asked_for_another_tenant_is_empty(tenants: Tenants) -> None:

@@ -23,6 +23,7 @@ from treadle.control.http.auth import Gate
 from treadle.control.http.ingress import redact_body, refuse_redacted
 from treadle.control.http.metrics import Metrics
 from treadle.control.http.problems import HttpFault, invalid_body, problem_of
+from treadle.control.http.run_scopes import RunScopes
 from treadle.control.http.watchdog import LoopWatch
 from treadle.kit.clock import Clock
 from treadle.kit.fault_points import reach
@@ -44,6 +45,7 @@ class Desk:
 
     log: RunLog
     gate: Gate
+    scopes: RunScopes
     started_at: str
     clock: Clock
     metrics: Metrics
@@ -111,7 +113,7 @@ async def _admit(request: Request, roles: tuple[Role, ...]) -> None:
     run_id = request.path_params.get("run_id")
     if run_id is None or principal.scope == EVERYTHING:
         return
-    if not principal.scope.holds(await desk.repository.read_run_scope(run_id)):
+    if not principal.scope.holds(await desk.scopes.of(run_id)):
         raise run_not_found()
 
 

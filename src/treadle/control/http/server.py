@@ -36,6 +36,7 @@ from treadle.control.http.exchange import Desk, closed_door
 from treadle.control.http.ingress import make_redactor
 from treadle.control.http.metered import MeteredRepository
 from treadle.control.http.metrics import Metrics
+from treadle.control.http.run_scopes import RunScopes
 from treadle.control.http.watchdog import LoopWatch
 from treadle.kit.clock import Clock, SystemClock, iso_millis
 from treadle.kit.deadlines import finish
@@ -191,6 +192,7 @@ def _make_desk(options: ManagerOptions, repository: Repository, bells: Bells, cl
     return Desk(
         log=RunLog(metered, bells, clock),
         gate=Gate(options.auth, options.token, clock, metered.find_principal),
+        scopes=RunScopes(metered.read_run_scope),
         started_at=iso_millis(clock.now()),
         clock=clock,
         metrics=metrics,
