@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -53,7 +54,7 @@ from treadle.domain.records import (
     UsageRecorded,
 )
 from treadle.domain.turns import ThreadTokenUsage, TokenUsage, TurnError
-from treadle.engine.store.local import codec
+from treadle.engine.store.local import codec, rollout_files
 from treadle.engine.store.local.codec import LineReader
 from treadle.engine.store.local.line_writer import LineWriter
 from treadle.engine.store.local.rollout_files import lineage
@@ -432,12 +433,40 @@ def none_of_these(_payload: object) -> NoReturn:
 def test_the_quick_way_reads_what_the_careful_way_reads(
     data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quick = read(data)
-    monkeypatch.setattr(codec, "decode_all", lambda _data: None)
+    whole, singly = read(data), LineReader()
+    for raw in data.splitlines(keepends=True):
+        singly.feed(raw)
+    singly.finish()
+    monkeypatch.setattr(codec, "decode_block", lambda _block: None)
     monkeypatch.setattr(codec, "decode_event", none_of_these)
     careful = read(data)
-    assert quick.records == careful.records
-    assert (quick.skipped, quick.next_ordinal) == (careful.skipped, careful.next_ordinal)
+    for quick in (whole, singly):
+        assert quick.records == careful.records
+        assert (quick.skipped, quick.next_ordinal) == (careful.skipped, careful.next_ordinal)
+
+
+@hypothesis.settings(max_examples=100, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 40), max_size=30),
+    block=st.integers(1, 50),
+    cut=st.none() | st.integers(0, 900),
+    torn=st.sampled_from([b"", b'{"a":', b'{"a":1}']),
+)
+def test_a_log_is_read_in_blocks_of_whole_lines(
+    lengths: list[int], block: int, cut: int | None, torn: bytes
+) -> None:
+    data = b"".join(b"x" * length + b"\n" for length in lengths) + torn
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rollout_files, "_BLOCK_BYTES", block)
+        path = Path(folder, "rollout-a.jsonl")
+        path.write_bytes(data)
+        parts = list(rollout_files.whole_lines(path, cut))
+    kept = data if cut is None else data[:cut]
+    whole = kept[: kept.rfind(b"\n") + 1]
+    if kept.endswith(b'{"a":1}'):
+        whole = kept + b"\n"  # a last line that is all there, but for its end
+    assert b"".join(parts) == whole
+    assert all(part.endswith(b"\n") for part in parts)
 
 
 def test_an_item_that_nobody_can_read_is_passed_over_in_the_context() -> None:

@@ -40,9 +40,10 @@ _FEW = 8
 
 
 class _Rows(msgspec.Struct, gc=False):
-    """A turn and, for each of its items, when that began (None: not told)."""
+    """A turn, the ids of its items, and when each of these began (None: not told)."""
 
     turn: Turn
+    ids: list[str]
     starts: list[int | None]
     places: dict[str, int] | None = None
     """Where each id is, once there are many."""
@@ -51,19 +52,16 @@ class _Rows(msgspec.Struct, gc=False):
         """The place of the item with this id, or -1."""
         if self.places is not None:
             return self.places.get(wanted, -1)
-        for at, item in enumerate(self.turn.items):
-            if item_id(item) == wanted:
-                return at
-        return -1
+        return self.ids.index(wanted) if wanted in self.ids else -1
 
     def append(self, item: StoredItem, known_as: str, started: int | None) -> None:
-        items = self.turn.items
-        items.append(item)
+        self.turn.items.append(item)
+        self.ids.append(known_as)
         self.starts.append(started)
         if self.places is not None:
-            self.places[known_as] = len(items) - 1
-        elif len(items) > _FEW:
-            self.places = {item_id(known): at for at, known in enumerate(items)}
+            self.places[known_as] = len(self.ids) - 1
+        elif len(self.ids) > _FEW:
+            self.places = {known: at for at, known in enumerate(self.ids)}
 
 
 class TurnFold:
@@ -103,7 +101,7 @@ class TurnFold:
         rows = self._rows.get(turn_id)
         if rows is None:
             turn = Turn(id=turn_id, root_turn_id=turn_id, items=[], items_view="full")
-            rows = self._rows[turn_id] = _Rows(turn, [])
+            rows = self._rows[turn_id] = _Rows(turn, [], [])
             self._open.add(turn_id)
         return rows
 
@@ -112,7 +110,7 @@ class TurnFold:
         item = record.item
         known_as = item_id(item)
         started = record.started_at_ms
-        if rows.starts and (at := rows.find(known_as)) >= 0:
+        if rows.ids and (at := rows.find(known_as)) >= 0:
             # The same start means the same item, told again; anything else only shares the name.
             again = started is not None and started == rows.starts[at]
             if again and type(rows.turn.items[at]) is type(item):

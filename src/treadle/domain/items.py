@@ -29,7 +29,7 @@ class TextInput(Shape, tag="text", kw_only=True):
     """Typed text. `text_elements` is snake_case on the wire, as the references have it."""
 
     text: str
-    text_elements: list[Any] = msgspec.field(default_factory=list[Any], name="text_elements")
+    text_elements: list[Any] = msgspec.field(default=[], name="text_elements")
 
 
 class ImageInput(Shape, tag="image", omit_defaults=True, kw_only=True):
@@ -260,9 +260,11 @@ StoredItem = Any
 
 def item_id(item: StoredItem) -> str:
     """The id of an item, empty where another program's item has none."""
-    if isinstance(item, msgspec.Struct):
-        return str(getattr(item, "id", ""))
-    return str(cast("dict[str, object]", item).get("id", "")) if isinstance(item, dict) else ""
+    try:
+        return item.id
+    except AttributeError:
+        entry = cast("dict[str, object]", item) if isinstance(item, dict) else {}
+        return str(entry.get("id", ""))
 
 
 def input_text(content: list[UserInput]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from treadle.appserver.subscriptions import Subscriptions
 from treadle.config.settings import Config
 from treadle.engine.sandbox.launch_plan import Sandbox, SandboxReport
+from treadle.kit.tasks import give_way
 
 
 class Sandboxes:
@@ -44,6 +45,7 @@ async def tell_of_sandbox(
     safety = config.safety
     if safety.sandbox_backend == "none" or safety.sandbox_mode == "danger-full-access":
         return
+    await give_way()
     sandbox = sandboxes.of(safety.sandbox_backend)
     report = await asyncio.to_thread(lambda: sandbox.report)
     warning = as_warning(report)

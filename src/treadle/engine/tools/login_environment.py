@@ -18,7 +18,7 @@ from treadle.domain.policy import DangerFullAccess, ExternalSandbox, ReadOnly, S
 from treadle.engine.sandbox.launch_plan import Sandbox, SandboxUnavailable
 from treadle.kit.commands import start_command
 from treadle.kit.processes import TREE_MARK, SpawnError
-from treadle.kit.tasks import TaskScope
+from treadle.kit.tasks import TaskScope, give_way
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +118,7 @@ class LoginEnvironments:
         self, capture: _Capture, env: dict[str, str], sandbox: Sandbox, policy: SandboxPolicy
     ) -> None:
         try:
+            await give_way()
             capture.login = _difference(env, await self._run(env, sandbox, policy))
         except (SpawnError, SandboxUnavailable, TimeoutError) as error:
             logger.info("commands use real login shells: %s", error or type(error).__name__)

@@ -95,7 +95,8 @@ def decode(frame: bytes) -> Message | None:
 
 def encode_result(raw_id: bytes, result: Any) -> bytes:
     """The response to a request that succeeded."""
-    return b'{"id":%b,"result":%b}' % (raw_id, encode(result))
+    # Joined, not formatted: an answer can have many megabytes.
+    return b"".join((b'{"id":', raw_id, b',"result":', encode(result), b"}"))
 
 
 def encode_error(raw_id: bytes, code: int, message: str, data: Any = None) -> bytes:

@@ -92,7 +92,11 @@ class StdioChannel:
     """The process's own standard streams; make it with `open_stdio`."""
 
     def __init__(
-        self, lines: _Lines, write: Callable[[bytes], None], flow: _Flow, close: Callable[[], Any]
+        self,
+        lines: _Lines,
+        write: Callable[[memoryview], None],
+        flow: _Flow,
+        close: Callable[[], Any],
     ) -> None:
         self._lines = lines
         self._write = write
@@ -113,7 +117,8 @@ class StdioChannel:
             raise ChannelClosed
         frames.append(b"")
         try:
-            self._write(b"\n".join(frames))
+            # As a view: what the pipe does not take at once is copied once, however long it is.
+            self._write(memoryview(b"\n".join(frames)))
         except OSError as error:
             self._flow.lost = True
             raise ChannelClosed from error
@@ -185,8 +190,7 @@ def _widen(fd: int) -> None:
             fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
-def _write_all(target: FileIO, data: bytes) -> None:
-    view = memoryview(data)
+def _write_all(target: FileIO, view: memoryview) -> None:
     while view:
         view = view[target.write(view) :]
 

@@ -32,16 +32,21 @@ from treadle.engine.store.local.legacy_events import event_to_item
 from treadle.engine.store.local.lines import (
     NOTHING,
     AgentSaid,
-    Event,
+    ContextLine,
+    EventLine,
+    FrequentLine,
     ItemCompleted,
+    ItemLine,
     Line,
     TaskComplete,
     TaskStarted,
+    TokenCount,
     UserSaid,
-    decode_all,
+    decode_block,
     decode_event,
     decode_line,
     shown,
+    usage_of,
 )
 from treadle.engine.store.local.names import camel, respell_error
 from treadle.kit.clock import parse_iso
@@ -83,20 +88,23 @@ class LineReader:
         self._starts: list[int] = []
         self._error: TurnError | None = None
         self._reasoning: int | None = None
-        self._rare_payload = self._of_object(self._rare_event)
-        self._line_readers: dict[str, Callable[[Line], None]] = {
+        self._rare_payload = self._of_object("event_msg", self._rare_event)
+        self._line_readers: dict[str, Callable[[Any], None]] = {
             "response_item": self._response,
             "event_msg": self._event,
-            "session_meta": self._of_object(self._head),
-            "turn_context": self._of_object(self._context),
-            "compacted": self._of_object(self._compacted),
+            "session_meta": self._of_object("session_meta", self._head),
+            "turn_context": self._of_object("turn_context", self._context),
+            "compacted": self._of_object("compacted", self._compacted),
         }
-        self._hot: dict[type[Event], Callable[[Any], None]] = {
+        self._takers: dict[type[Any], Callable[[Any], None]] = {
             UserSaid: self._user_said,
             AgentSaid: self._agent_said,
             ItemCompleted: self._message,
             TaskStarted: self._task_started,
             TaskComplete: self._task_complete,
+            TokenCount: self._tokens_told,
+            ItemLine: self._response,
+            ContextLine: self._line_readers["turn_context"],
         }
         self._event_readers: dict[str, Callable[[Json], None]] = {
             "task_started": self._started,
@@ -111,14 +119,13 @@ class LineReader:
             "thread_rolled_back": self._rolled_back,
         }
 
-    def feed(self, data: bytes) -> None:
-        """Read further whole lines."""
-        lines = decode_all(data)
+    def feed(self, block: bytes) -> None:
+        """Read further whole lines; one unusual line is a reason to read a block's lines singly."""
+        lines = decode_block(block)
         if lines is not None:
-            for line in lines:
-                self._line(line)
+            self._frequent(lines)
             return
-        for raw in data.split(b"\n"):
+        for raw in block.split(b"\n"):
             if raw and not raw.isspace():
                 self._single(raw)
 
@@ -126,6 +133,36 @@ class LineReader:
         """Everything read; a turn that only its messages told of ends here."""
         self._end_implied()
         return self.records
+
+    def _frequent(self, lines: list[FrequentLine]) -> None:
+        """Lines that need no second look: what most of a long log goes through."""
+        takers = self._takers
+        stamp, ordinal = self._stamp, self.next_ordinal
+        for line in lines:
+            if line.ordinal is not None:
+                ordinal = line.ordinal + 1
+            elif ordinal is not None:
+                ordinal += 1
+            if line.echo:
+                continue
+            payload = line.payload
+            try:
+                if line.timestamp != stamp:
+                    stamp = self._date(line.timestamp)
+                if type(line) is EventLine:
+                    self._reasoning = None
+                    takers[type(payload)](payload)
+                else:
+                    takers[type(line)](line)
+            except _FAULTS:
+                self.skipped += 1
+        self.next_ordinal = ordinal
+
+    def _date(self, stamp: str | None) -> str | None:
+        """What comes from here on happened at `stamp`, if that tells a time at all."""
+        if stamp and stamp != self._stamp:
+            self._at, self._stamp = parse_iso(stamp), stamp
+        return self._stamp
 
     def _single(self, raw: bytes) -> None:
         """A line by itself, so that a broken one takes no other along."""
@@ -147,10 +184,12 @@ class LineReader:
         if line.echo:
             return
         try:
-            stamp = line.timestamp
-            if stamp and stamp != self._stamp:
-                self._at, self._stamp = parse_iso(stamp), stamp
-            self._line_readers.get(line.type or "", self._other)(line)
+            self._date(line.timestamp)
+            read = self._line_readers.get(line.type or "")
+            if read is not None:
+                read(line)
+            else:
+                self._other(line)
         except _FAULTS:
             self.skipped += 1
 
@@ -158,7 +197,7 @@ class LineReader:
         record.at = self._at
         self.records.append(record)
 
-    def _of_object(self, read: Callable[[Json], None]) -> Callable[[Line], None]:
+    def _of_object(self, kind: str, read: Callable[[Json], None]) -> Callable[[Line], None]:
         """A reader of lines for one of their payloads; what is no object is kept as it is."""
 
         def whole(line: Line) -> None:
@@ -166,7 +205,7 @@ class LineReader:
             if isinstance(payload, dict):
                 read(cast("Json", payload))
             else:
-                self._add(Foreign(type=line.type or "", payload=payload))
+                self._add(Foreign(type=kind, payload=payload))
 
         return whole
 
@@ -208,7 +247,7 @@ class LineReader:
         self._add(created)
         self._at = at or created.at
 
-    def _response(self, line: Line) -> None:
+    def _response(self, line: Line | ItemLine) -> None:
         """An item of the model: kept as it lies there, unless it must be looked into."""
         data = bytes(line.payload)
         # A search for one byte is by far the fastest: most items have no escape of any kind.
@@ -250,7 +289,7 @@ class LineReader:
             self._rare_payload(line)
             return
         self._reasoning = None
-        self._hot[type(event)](event)
+        self._takers[type(event)](event)
 
     def _rare_event(self, payload: Json) -> None:
         kind = str(payload.get("type", ""))
@@ -351,6 +390,11 @@ class LineReader:
             )
         limits = cast("Json | None", payload.get("rate_limits"))
         turn_id = payload.get("turn_id") or self._turn_id
+        self._add(UsageRecorded(turn_id=turn_id, usage=usage, rate_limits=limits))
+
+    def _tokens_told(self, event: TokenCount) -> None:
+        turn_id = event.turn_id or self._turn_id
+        usage, limits = usage_of(event), event.rate_limits
         self._add(UsageRecorded(turn_id=turn_id, usage=usage, rate_limits=limits))
 
     def _rolled_back(self, payload: Json) -> None:

@@ -1,6 +1,7 @@
 """What a list needs of a rollout: its first lines, and the last settings and words of a user.
 
-Reads neither more than a small file whole nor what lies between the two ends of a long one.
+Reads neither more than a small file whole nor what lies between the two ends of a long one: a
+turn of more than a few million bytes hides the settings it began with, and the first ones count.
 Everything it finds can be found again: indexes are built from this.
 """
 
@@ -28,7 +29,8 @@ from treadle.engine.store.thread_store import StorageFailed, ThreadInfo
 
 _SMALL_BYTES = 1 << 18
 """A file up to this size is read at once."""
-_MORE_BYTES = 1 << 22
+_END_BYTES = 1 << 22
+"""Settings, and words of a user, are looked for in so much of a file's end."""
 _SCAN_BYTES = 8 << 20
 """A log that says nothing of a user within this many bytes counts as having no preview."""
 _SETTINGS = (b'"turn_context"', b'"thread_settings_applied"')
@@ -99,10 +101,12 @@ def _scan(path: str, *, ends: bool) -> Head | None:
         if head is None or not ends:
             return head
         size = stream.seek(0, os.SEEK_END)
-        for length in (_SMALL_BYTES, _MORE_BYTES, size):
+        for length in (_SMALL_BYTES, _END_BYTES):
             stream.seek(max(0, size - length))
             if _end(head, stream.read()):
-                break
+                return head
+    if head.settings is None:
+        _add_settings(head, begin)
     return head
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from treadle.domain.items import AgentMessage, TextInput, UserMessage
+from treadle.domain.turns import ThreadTokenUsage, TokenUsage
 
 NOTHING = msgspec.Raw()
 """The payload of a line that has none."""
@@ -100,11 +101,70 @@ class TaskComplete(msgspec.Struct, tag="task_complete", gc=False):
     duration_ms: int | None = None
 
 
-Event = UserSaid | AgentSaid | ItemCompleted | TaskStarted | TaskComplete
+class Tokens(msgspec.Struct, gc=False, frozen=True):
+    """Token counts as files spell them."""
+
+    total_tokens: int = 0
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    cache_write_input_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_output_tokens: int = 0
+
+
+class TokensTold(msgspec.Struct, gc=False):
+    """What a `token_count` event says of tokens."""
+
+    total_token_usage: Tokens = Tokens()
+    last_token_usage: Tokens = Tokens()
+    model_context_window: int | None = None
+
+
+class TokenCount(msgspec.Struct, tag="token_count", gc=False):
+    """Token counts after a response, and how much of the account's limits is used."""
+
+    info: TokensTold | None = None
+    rate_limits: dict[str, Any] | None = None
+    turn_id: str | None = None
+
+
+Event = UserSaid | AgentSaid | ItemCompleted | TaskStarted | TaskComplete | TokenCount
 """The events that logs consist of for the most part."""
+
+
+class ItemLine(msgspec.Struct, tag="response_item", gc=False):
+    """A line with an item of the model."""
+
+    payload: msgspec.Raw
+    timestamp: str | None = None
+    ordinal: int | None = None
+    turn_id: str | None = None
+    echo: bool = False
+
+
+class EventLine(msgspec.Struct, tag="event_msg", gc=False):
+    """A line with a frequent event."""
+
+    payload: Event
+    timestamp: str | None = None
+    ordinal: int | None = None
+    echo: bool = False
+
+
+class ContextLine(msgspec.Struct, tag="turn_context", gc=False):
+    """A line with the settings of a turn."""
+
+    payload: msgspec.Raw
+    timestamp: str | None = None
+    ordinal: int | None = None
+    echo: bool = False
+
+
+FrequentLine = ItemLine | EventLine | ContextLine
 
 _lines = msgspec.json.Decoder(Line)
 _events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+_frequent: msgspec.json.Decoder[FrequentLine] = msgspec.json.Decoder(FrequentLine)
 
 
 def decode_line(raw: bytes) -> Line:
@@ -112,14 +172,12 @@ def decode_line(raw: bytes) -> Line:
     return _lines.decode(raw)
 
 
-def decode_all(data: bytes) -> list[Line] | None:
-    """All lines of a log at once; None when one of them has to be looked at by itself."""
+def decode_block(block: bytes) -> list[FrequentLine] | None:
+    """Some lines of a log at once; None when one of them has to be looked at by itself."""
     try:
-        lines = _lines.decode_lines(data)
+        return _frequent.decode_lines(block)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    # Lines from before the envelope have no payload: all of the line counts.
-    return None if any(line.payload is NOTHING for line in lines) else lines
 
 
 decode_event = _events.decode
@@ -134,3 +192,26 @@ def shown(item: UserItem | AgentItem) -> UserMessage | AgentMessage:
         return AgentMessage(id=item.id, text=text, phase=item.phase)
     content: list[Any] = [TextInput(text=part.text) for part in item.content]
     return UserMessage(id=item.id, client_id=getattr(item, "client_id", None), content=content)
+
+
+def usage_of(event: TokenCount) -> ThreadTokenUsage | None:
+    """The token counts that an event tells, if it tells any."""
+    info = event.info
+    if info is None:
+        return None
+    return ThreadTokenUsage(
+        total=_counts(info.total_token_usage),
+        last=_counts(info.last_token_usage),
+        model_context_window=info.model_context_window,
+    )
+
+
+def _counts(told: Tokens) -> TokenUsage:
+    return TokenUsage(
+        total_tokens=told.total_tokens,
+        input_tokens=told.input_tokens,
+        cached_input_tokens=told.cached_input_tokens,
+        cache_write_input_tokens=told.cache_write_input_tokens,
+        output_tokens=told.output_tokens,
+        reasoning_output_tokens=told.reasoning_output_tokens,
+    )

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +27,8 @@ _NAME = re.compile(
     r"(?:_(?P<segment>[0-9a-fA-F-]{36}))?\.jsonl(?P<packed>\.zst)?"
 )
 _MAX_BASES = 1000
+_BLOCK_BYTES = 1 << 16
+"""So much of a log is looked at at once."""
 _lines = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -132,20 +135,30 @@ def small_file(path: str, limit_bytes: int) -> bytes | None:
     return data if data is not None and len(data) == size else None
 
 
-def whole_lines(path: Path, end_byte: int | None = None) -> bytes:
-    """A file's complete lines, up to a byte offset if given; a torn last line is left out."""
+def whole_lines(path: Path, end_byte: int | None = None) -> Iterator[bytes]:
+    """A file's complete lines in handy blocks, up to a byte offset if given.
+
+    A torn last line is left out. Blocks keep what a long log takes while it is read near to what
+    comes of it.
+    """
     with open_stream(path) as stream:
-        data = stream.read() if end_byte is None else stream.read(end_byte)
-    end = data.rfind(b"\n") + 1
-    torn = data[end:]
-    if not torn:
-        return data
+        left = sys.maxsize if end_byte is None else end_byte
+        rest = b""
+        while data := stream.read(min(left, _BLOCK_BYTES)):
+            left -= len(data)
+            end = data.rfind(b"\n") + 1
+            if end:
+                yield rest + data[:end]
+                rest = data[end:]
+            else:
+                rest += data
     # Complete all the same: a program may end its last line without a line feed.
-    return data + b"\n" if _is_json(torn) else data[:end]
+    if rest and _is_json(rest):
+        yield rest + b"\n"
 
 
 def lineage(home: Path, path: Path) -> Iterator[bytes]:
-    """All lines of a log, file by file, those it builds upon in other files first.
+    """All lines of a log in blocks, file by file, those it builds upon in other files first.
 
     Raises:
         StorageFailed: a file cannot be read, or one that the log builds upon is missing.
@@ -161,7 +174,7 @@ def lineage(home: Path, path: Path) -> Iterator[bytes]:
         parts.append((source, base.end_byte_offset))
         base = history_base(head_of(source))
     while parts:
-        yield whole_lines(*parts.pop())
+        yield from whole_lines(*parts.pop())
 
 
 def mentions(path: Path, text: str) -> bool:
