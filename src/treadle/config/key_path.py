@@ -13,8 +13,8 @@ from typing import Any, cast
 from treadle.config.errors import FlagError
 from treadle.config.feature_names import FEATURE_NAMES
 
-_BARE = re.compile(r"[^.\"'\s]+(?:[ \t]+[^.\"'\s]+)*")
-_QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'")
+_BARE = r"[^.\"'\s]+(?:[ \t]+[^.\"'\s]+)*"
+_QUOTED = r"\"(?:[^\"\\]|\\.)*\"|'[^']*'"
 
 
 def split_key_path(text: str) -> tuple[str, ...]:
@@ -40,9 +40,9 @@ def split_key_path(text: str) -> tuple[str, ...]:
 def _take_segment(text: str, start: int) -> tuple[str, int]:
     while start < len(text) and text[start] in " \t":
         start += 1
-    if quoted := _QUOTED.match(text, start):
+    if quoted := re.compile(_QUOTED).match(text, start):
         value, end = _unquote(quoted[0]), quoted.end()
-    elif bare := _BARE.match(text, start):
+    elif bare := re.compile(_BARE).match(text, start):
         value, end = bare[0], bare.end()
     elif start < len(text) and text[start] in "\"'":
         raise ValueError("keyPath has an unclosed quote")

@@ -11,12 +11,12 @@ from typing import Any
 from treadle.config.errors import ConfigError, TextPosition, TextRange
 from treadle.config.key_path import split_key_path
 
-_PLACE = re.compile(r"\(at line (\d+), column (\d+)\)$")
-_HEADER = re.compile(r"\s*\[\[?(?P<name>[^\]]+?)\]\]?\s*(?:#.*)?$")
-_ASSIGNMENT = re.compile(
+_PLACE = r"\(at line (\d+), column (\d+)\)$"
+_HEADER = r"\s*\[\[?(?P<name>[^\]]+?)\]\]?\s*(?:#.*)?$"
+_ASSIGNMENT = (
     r"\s*(?P<key>(?:[A-Za-z0-9_.\- \t]|\"(?:[^\"\\]|\\.)*\"|'[^']*')+?)\s*=\s*(?P<value>.*)$"
 )
-_SCALAR = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^\s#,\]}]+")
+_SCALAR = r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^\s#,\]}]+"
 
 
 def parse_toml(text: str, path: str) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def parse_toml(text: str, path: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         message = str(error)
-        place = _PLACE.search(message)
+        place = re.search(_PLACE, message)
         if place is None:
             line = text.count("\n") + 1
             position = TextPosition(line, len(text) - (text.rfind("\n") + 1) + 1)
@@ -53,11 +53,11 @@ def locate(text: str, key: tuple[str, ...]) -> TextRange | None:
         if closing is not None:
             closing = None if closing in line else closing
             continue
-        if header := _HEADER.match(line):
+        if header := re.match(_HEADER, line):
             table = _segments(header["name"])
             best = _better(best, key, table, _range(number, header.span("name")))
             continue
-        if not (assignment := _ASSIGNMENT.match(line)):
+        if not (assignment := re.match(_ASSIGNMENT, line)):
             continue
         path = table + _segments(assignment["key"])
         value, start = assignment["value"], assignment.start("value")
@@ -96,7 +96,7 @@ def _value_range(line: int, value: str, start: int, rest: tuple[str, ...]) -> Te
         member = re.search(rf"\b{re.escape(rest[0])}\s*=\s*", value)
         if member:
             return _value_range(line, value[member.end() :], start + member.end(), rest[1:])
-    scalar = None if value.startswith(("[", "{")) else _SCALAR.match(value)
+    scalar = None if value.startswith(("[", "{")) else re.match(_SCALAR, value)
     text = scalar[0] if scalar else value.split("#")[0].rstrip()
     return _range(line, (start, start + max(len(text), 1)))
 

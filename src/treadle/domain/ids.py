@@ -8,14 +8,12 @@ TurnId = NewType("TurnId", str)
 ItemId = NewType("ItemId", str)
 
 _BARE_LENGTH = 32
-_UUID = re.compile(
-    r"(?:urn:uuid:)?(?:[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})"
-)
+_UUID = r"(?:urn:uuid:)?(?:[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})"
 
 
 def is_uuid(text: str) -> bool:
     """Whether `text` is a UUID in a form that the protocol accepts (hyphenated, bare or urn)."""
-    return _UUID.fullmatch(text) is not None
+    return re.fullmatch(_UUID, text) is not None
 
 
 def explain_bad_uuid(text: str) -> str | None:

@@ -7,7 +7,7 @@ import msgspec
 
 from treadle.domain.items import SkillInput, TextInput, UserInput
 
-_NAMED = re.compile(r"(?<![\w$\\])\$([A-Za-z0-9][\w:-]*)")
+_NAMED = r"(?<![\w$\\])\$([A-Za-z0-9][\w:-]*)"
 
 
 class Skill(msgspec.Struct, frozen=True):
@@ -26,7 +26,7 @@ def named_skills(content: list[UserInput], known: Iterable[Skill]) -> list[Skill
         if isinstance(part, SkillInput):
             found.setdefault(part.path, Skill(part.name, "", part.path))
         elif isinstance(part, TextInput):
-            for name in _NAMED.findall(part.text):
+            for name in re.findall(_NAMED, part.text):
                 skill = by_name.get(name)
                 if skill is not None:
                     found.setdefault(skill.path, skill)

@@ -15,7 +15,7 @@ import msgspec
 ACTIONS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 """What a fault does to its own process; `stop` lasts until somebody sends SIGCONT."""
 
-_SHAPE = re.compile(r"(?P<place>[a-z0-9_.-]+)=(?P<action>[a-z]+)(@(?P<passage>[1-9]\d{0,8}))?")
+_SHAPE = r"(?P<place>[a-z0-9_.-]+)=(?P<action>[a-z]+)(@(?P<passage>[1-9]\d{0,8}))?"
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ def parse_faults(text: str) -> list[Fault]:
     """
     faults: list[Fault] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
-        match = _SHAPE.fullmatch(part)
+        match = re.fullmatch(_SHAPE, part)
         if match is None or match["action"] not in ACTIONS:
             known = " or ".join(ACTIONS)
             raise ValueError(f"{part!r} is no fault: write PLACE=ACTION@PASSAGE, ACTION is {known}")

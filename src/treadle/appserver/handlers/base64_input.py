@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 
-_FOREIGN = re.compile(r"[^A-Za-z0-9+/=]")
+_FOREIGN = r"[^A-Za-z0-9+/=]"
 
 
 def decode(text: str) -> bytes:
@@ -12,7 +12,7 @@ def decode(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        found = _FOREIGN.search(text)
+        found = re.search(_FOREIGN, text)
         if found is None:
             raise ValueError("Invalid padding") from None
         symbol = found[0].encode()[0]

@@ -28,7 +28,7 @@ _CAPACITY_TEXT = "The selected model is at capacity. Try again later or choose a
 _QUOTA_TEXT = "Quota exceeded. Check plan and billing of the account at the provider."
 _PLAN_TEXT = "The account's plan does not include this model. Change the plan or the provider."
 
-_TRY_AGAIN = re.compile(r"try again in\s*(\d+(?:\.\d+)?)\s*(ms|s|seconds?)\b", re.IGNORECASE)
+_TRY_AGAIN = r"(?i)try again in\s*(\d+(?:\.\d+)?)\s*(ms|s|seconds?)\b"
 _HOPELESS = frozenset({402, 405, 413, 415, 422})
 """Statuses that the same request gets again for certain."""
 
@@ -280,7 +280,7 @@ def _text_or_none(value: Any) -> str | None:
 
 
 def _wait_in_text(message: str) -> float | None:
-    found = _TRY_AGAIN.search(message)
+    found = re.search(_TRY_AGAIN, message)
     if found is None:
         return None
     amount = float(found[1])

@@ -21,7 +21,7 @@ from treadle.kit.clock import Clock
 DOMAIN = "codex-device-key-sign-payload/v1"
 """Wraps every signed payload, so that a signature is good for nothing else."""
 
-_KEY_ID = re.compile(r"dk_(?:hse|tpm|osn)_([A-Za-z0-9_-]{43})")
+_KEY_ID = r"dk_(?:hse|tpm|osn)_([A-Za-z0-9_-]{43})"
 _MALFORMED_ID = (
     "invalid device key payload: keyId must be dk_hse_, dk_tpm_, or dk_osn_ "
     "followed by unpadded base64url-encoded 32 bytes"
@@ -110,7 +110,7 @@ class DeviceKeys:
         return self._folder / f"{key_id}.json"
 
     def _check_id(self, key_id: str) -> None:
-        if _KEY_ID.fullmatch(key_id) is None:
+        if re.fullmatch(_KEY_ID, key_id) is None:
             raise Refused(_MALFORMED_ID)
 
     def _load(self, key_id: str) -> tuple[Any, dict[str, str]]:

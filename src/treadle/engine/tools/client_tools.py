@@ -18,7 +18,6 @@ from treadle.engine.tools.tool import NotAnswered, ToolCall, ToolContext, ToolOu
 Json = dict[str, Any]
 
 INVALID = "dynamic tool response was invalid"
-_NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _NAME_PATTERN = "^[a-zA-Z0-9_-]+$"
 _MAX_TOOL_CHARS, _MAX_NAMESPACE_CHARS, _MAX_DESCRIPTION_CHARS = 128, 64, 1024
 _TAKEN_NAMESPACES = frozenset({"functions", "multi_tool_use", "file_search", "web", "python"})
@@ -150,7 +149,7 @@ def _check_name(name: str, what: str, max_chars: int) -> None:
         raise BadDeclaration(f"{shown} must not be empty")
     if name != name.strip():
         raise BadDeclaration(f"{shown} has leading/trailing whitespace: {name}")
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch("[a-zA-Z0-9_-]+", name):
         raise BadDeclaration(f"{shown} must match {_NAME_PATTERN} to match Responses API: {name}")
     if len(name) > max_chars:
         raise BadDeclaration(

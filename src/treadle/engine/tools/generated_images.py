@@ -9,16 +9,16 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 FOLDER = "generated_images"
-_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+_UNSAFE = r"[^A-Za-z0-9_-]"
 
 
 def save_image(home: str, thread_id: str, item_id: str, data: str) -> str | None:
     """Keep an image (base64); its path, or None when it cannot be kept."""
     if not home:
         return None
-    folder = Path(home) / FOLDER / _UNSAFE.sub("_", thread_id)
+    folder = Path(home) / FOLDER / re.sub(_UNSAFE, "_", thread_id)
     # The id is the provider's: it may not choose the place.
-    file = folder / f"{_UNSAFE.sub('_', item_id)[:100]}.png"
+    file = folder / f"{re.sub(_UNSAFE, '_', item_id)[:100]}.png"
     try:
         content = base64.b64decode(data, validate=True)
         folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ PREFIX = "mcp__"
 MAX_NAME_CHARS = 64
 """Longest name that providers take."""
 
-_ODD = re.compile(r"[^A-Za-z0-9_-]")
+_ODD = r"[^A-Za-z0-9_-]"
 _TAIL_CHARS = 8
 
 
@@ -39,7 +39,7 @@ def split_flat(name: str) -> tuple[str, str] | None:
 
 
 def _plain(name: str) -> str:
-    return _ODD.sub("_", name)
+    return re.sub(_ODD, "_", name)
 
 
 def _assign(wanted: dict[str, str]) -> dict[str, str]:

@@ -9,20 +9,20 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, cast
 
-_HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
-_JOINT = re.compile(r"_([a-z0-9])")
+_HUMP = r"(?<=[a-z0-9])([A-Z])"
+_JOINT = r"_([a-z0-9])"
 
 
 @lru_cache(maxsize=1024)
 def snake(name: str) -> str:
     """`contextWindowExceeded` -> `context_window_exceeded`."""
-    return _HUMP.sub(r"_\1", name).lower()
+    return re.sub(_HUMP, r"_\1", name).lower()
 
 
 @lru_cache(maxsize=1024)
 def camel(name: str) -> str:
     """`context_window_exceeded` or `UserMessage` -> `contextWindowExceeded`, `userMessage`."""
-    text = _JOINT.sub(lambda match: match[1].upper(), name)
+    text = re.sub(_JOINT, lambda match: match[1].upper(), name)
     return text[:1].lower() + text[1:]
 
 

@@ -22,7 +22,7 @@ from treadle.kit.fault_points import reach
 
 SESSIONS = "sessions"
 ARCHIVED = "archived_sessions"
-_NAME = re.compile(
+_NAME = (
     r"rollout-(?P<stamp>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d)-(?P<id>[0-9a-fA-F-]{36})"
     r"(?:_(?P<segment>[0-9a-fA-F-]{36}))?\.jsonl(?P<packed>\.zst)?"
 )
@@ -43,7 +43,7 @@ class RolloutName(msgspec.Struct, frozen=True):
 
 def parse_name(name: str) -> RolloutName | None:
     """The parts of a rollout's file name; None for other files."""
-    match = _NAME.fullmatch(name)
+    match = re.fullmatch(_NAME, name)
     if match is None:
         return None
     packed = match["packed"] is not None
