@@ -3,12 +3,12 @@
 Pure functions, shared by flags, requests that write and the search for a key's place in a file.
 """
 
-import difflib
-import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
+
+import msgspec
 
 from treadle.config.errors import FlagError
 from treadle.config.feature_names import FEATURE_NAMES
@@ -57,8 +57,8 @@ def _unquote(text: str) -> str:
     if text[0] == "'":
         return text[1:-1]
     try:
-        return str(json.loads(text))
-    except json.JSONDecodeError as error:
+        return msgspec.json.decode(text, type=str)
+    except msgspec.DecodeError as error:
         raise ValueError(f"keyPath has a quoted segment that cannot be read: {text}") from error
 
 
@@ -127,6 +127,8 @@ def flags_table(
 def _check_features(names: Iterable[str]) -> None:
     for name in names:
         if name not in FEATURE_NAMES:
+            import difflib
+
             close = difflib.get_close_matches(name, FEATURE_NAMES, 1)
             advice = f"; did you mean `{close[0]}`?" if close else ""
             raise FlagError(f"there is no feature `{name}`{advice}")

@@ -4,8 +4,6 @@ Pure: takes tables, gives tables. Owns precedence, versions and origins. Refuses
 (`load` reads them) and what the keys mean (`settings`).
 """
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, time
 from typing import Any, cast
@@ -28,11 +26,15 @@ class Layer(msgspec.Struct, frozen=True):
 
     name: Mapping[str, Any]
     table: Mapping[str, Any]
-    version: str
     text: str | None = None
     path: str | None = None
     disabled_reason: str | None = None
     dropped: tuple[str, ...] = ()
+
+    @property
+    def version(self) -> str:
+        """What tells it from the layer before or after a change (see `version_of`)."""
+        return version_of(self.table)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -48,6 +50,9 @@ class Layer(msgspec.Struct, frozen=True):
 
 def version_of(table: Mapping[str, Any]) -> str:
     """A table's version: a hash of its canonical JSON, so that equal tables have equal versions."""
+    import hashlib
+    import json
+
     text = json.dumps(
         table, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain
     )
@@ -86,7 +91,7 @@ def make_layer(
         dropped = tuple(sorted(key for key in table if key in PROJECT_MAY_NOT_SET))
         table = {key: value for key, value in table.items() if key not in dropped}
     table = cast("Mapping[str, Any]", jsonable(table))
-    return Layer(name, table, version_of(table), text, path, disabled_reason, dropped)
+    return Layer(name, table, text, path, disabled_reason, dropped)
 
 
 class Stack(msgspec.Struct, frozen=True):
@@ -114,8 +119,9 @@ class Stack(msgspec.Struct, frozen=True):
         """Dotted leaf path to the layer it comes from; items of lists count as leaves."""
         found: dict[str, dict[str, Any]] = {}
         for layer in reversed(self.active):
+            metadata = layer.metadata
             for key in leaves(layer.table):
-                found[".".join(key)] = layer.metadata
+                found[".".join(key)] = metadata
         return found
 
     def check(self) -> None:

@@ -5,12 +5,13 @@ nothing changes. What the values mean, which layer wins and what is valid is dec
 modules beside this one.
 """
 
-import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+import msgspec
 
 from treadle.config.environment import Environment
 from treadle.config.errors import ConfigError, ConfigProblem, FlagError
@@ -67,7 +68,7 @@ class ConfigStore:
         self._api_key: str | None = None
         self._switches: dict[str, bool] = {}
         self._reader = FileReader()
-        self._snapshots: OrderedDict[tuple[str | None, str], tuple[Reading, Config]]
+        self._snapshots: OrderedDict[tuple[str | None, bytes], tuple[Reading, Config]]
         self._snapshots = OrderedDict()
         try:
             ROOT.check(self.flags, (), [])
@@ -107,7 +108,7 @@ class ConfigStore:
         Raises:
             ConfigError: a file or a value is unusable; its text is fit to be answered.
         """
-        key = (cwd, json.dumps(overrides, sort_keys=True, default=str) if overrides else "")
+        key = (cwd, msgspec.json.encode(overrides or {}, order="deterministic", enc_hook=str))
         cached = self._snapshots.get(key)
         if cached is not None and self._reader.is_current(cached[0]):
             self._snapshots.move_to_end(key)

@@ -4,7 +4,6 @@ Each step is one line of the log, so that a question outlives the process that a
 is bound to the digest of exactly what a yes lets happen. Folds only: asks nobody.
 """
 
-import hashlib
 from collections.abc import Iterable
 from typing import Any, Literal, cast
 
@@ -90,6 +89,8 @@ class WaitingTurn(msgspec.Struct, frozen=True):
 
 def digest(*parts: Any) -> str:
     """The SHA-256 of plain values, the same for the same values in every process."""
+    import hashlib
+
     raw = msgspec.json.encode(parts, order="deterministic")
     return hashlib.sha256(raw).hexdigest()
 

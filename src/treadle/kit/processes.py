@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import resource
-import secrets
 import signal
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
@@ -156,7 +155,7 @@ def tree_mark(env: Mapping[str, str], owner: str = "") -> str:
         env: the environment the child gets; a mark in it is the enclosing tree's.
         owner: name of the process whose end the tree must not survive (see `reaper`).
     """
-    parts = (env.get(TREE_MARK, ""), owner, secrets.token_hex(8))
+    parts = (env.get(TREE_MARK, ""), owner, os.urandom(8).hex())
     return "/".join(part for part in parts if part)
 
 

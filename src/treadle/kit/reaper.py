@@ -8,7 +8,6 @@ help. Linux only (it reads /proc); elsewhere nothing is started.
 
 import contextlib
 import os
-import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,7 +55,7 @@ class _Watch:
     """The helper of this process."""
 
     def __init__(self) -> None:
-        self.name = secrets.token_hex(8)
+        self.name = os.urandom(8).hex()
         self.owner = os.getpid()
         reading, self._writing = os.pipe()  # not inheritable: no child keeps us "alive"
         # Standard streams are closed to it: a client that waits for our output to end must not wait

@@ -5,7 +5,6 @@ Base instructions, permission and environment notes are in our own words; their 
 models were trained on them. Only what changed is told again, so that the prefix stays cacheable.
 """
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -305,7 +304,7 @@ def _local_image(path: str, found: str, number: int) -> list[dict[str, Any]]:
 
 def subagent_note(told: dict[str, Any]) -> dict[str, Any]:
     """The user message by which a model hears that an agent of its own came to an end."""
-    text = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+    text = msgspec.json.encode(told).decode()
     return message("user", f"<subagent_notification>\n{text}\n</subagent_notification>")
 
 

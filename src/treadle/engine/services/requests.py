@@ -9,7 +9,7 @@ the answer before anything is done about it. Keeps the thread's status in step. 
 import asyncio
 import itertools
 import logging
-import random
+import os
 from collections.abc import Callable
 
 import msgspec
@@ -113,7 +113,7 @@ class Requests:
         self._patience = patience or Patience()
         # Numbers of different lives of a server must differ, as questions outlive it: they begin at
         # the time, in units that no server asks faster than, and fit what JavaScript counts with.
-        begin = int(clock.now() * 1000) * 1000 + random.randrange(1000)
+        begin = int(clock.now() * 1000) * 1000 + int.from_bytes(os.urandom(2)) % 1000
         self._numbers = itertools.count(begin)
         self._open: dict[int, OpenQuestion] = {}
         self._left: dict[tuple[str, str], OpenQuestion] = {}

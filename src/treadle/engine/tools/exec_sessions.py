@@ -9,7 +9,7 @@ import asyncio
 import codecs
 import itertools
 import logging
-import random
+import os
 
 import msgspec
 
@@ -153,7 +153,7 @@ class ExecSessions:
         self._limit = limit
         self._scope = TaskScope("commands")
         self._sessions: dict[int, ExecSession] = {}
-        self._numbers = itertools.count(random.randrange(1_000, 90_000))
+        self._numbers = itertools.count(1_000 + int.from_bytes(os.urandom(2)))
 
     async def open(self, launch: Launch, reporter: Reporter, clock: Clock) -> ExecSession:
         """Start a command; when there are too many, the one unused for longest goes.

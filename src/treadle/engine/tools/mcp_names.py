@@ -5,7 +5,6 @@ names that are too long or fall together get a tail made from the original, so t
 on nothing but the set it is in. Pure.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable
 
@@ -50,6 +49,8 @@ def _assign(wanted: dict[str, str]) -> dict[str, str]:
     for original in sorted(wanted, key=lambda name: (not wanted[name].endswith(name), name)):
         name = wanted[original]
         if name in taken or len(name) > MAX_NAME_CHARS:
+            import hashlib
+
             tail = hashlib.sha256(original.encode()).hexdigest()[:_TAIL_CHARS]
             name = f"{name[: MAX_NAME_CHARS - _TAIL_CHARS - 1]}_{tail}"
         taken.add(name)

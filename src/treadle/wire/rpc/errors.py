@@ -6,7 +6,7 @@ exceptions may hold what a client must not see.
 """
 
 import logging
-import secrets
+import os
 from collections.abc import Callable
 
 from treadle.wire.protocol.errors import INTERNAL, RpcError
@@ -24,6 +24,6 @@ def to_wire(error: Exception, method: str, translate: Translate) -> RpcError:
     known = translate(error)
     if known is not None:
         return known
-    log_id = secrets.token_hex(4)
+    log_id = os.urandom(4).hex()
     logger.error("%s failed unexpectedly [%s]", method, log_id, exc_info=error)
     return RpcError(INTERNAL, f"internal error; the server's log has it under {log_id}")

@@ -4,7 +4,6 @@ Covers every item of the protocol that Treadle makes; others keep their members 
 protocol's spelling and go back as they came. Decides nothing about turns or order.
 """
 
-import shlex
 from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import quote, unquote
@@ -76,6 +75,8 @@ def duration_from_file(entry: Any) -> int | None:
 
 def words_of(command: str) -> list[str]:
     """The command line as words; one word when it cannot be taken apart and joined again."""
+    import shlex
+
     try:
         words = shlex.split(command)
     except ValueError:
@@ -88,7 +89,11 @@ def line_of(words: Any) -> str:
     if isinstance(words, str):
         return words
     parts = [str(word) for word in cast("list[Any]", words or [])]
-    return parts[0] if len(parts) == 1 else shlex.join(parts)
+    if len(parts) == 1:
+        return parts[0]
+    import shlex
+
+    return shlex.join(parts)
 
 
 def path_of(text: str) -> str:

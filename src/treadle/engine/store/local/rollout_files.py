@@ -6,7 +6,6 @@ Owns paths and bytes. Lines become records in the codec; who may write is decide
 import io
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -254,6 +253,8 @@ def detach(path: Path) -> None:
 
 
 def _copy(source: Path, target: Path, *, packed: bool = True) -> None:
+    import shutil
+
     scratch = target.with_name(f".{target.name}.copy")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     try:
