@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from treadle.domain.policy import Settings
 from treadle.engine.agent.agent_thread import ModelTraits
 from treadle.engine.services.planning import Overrides, Planner, ThreadPlan
+from treadle.kit.late import Late
 
 
 class LatePlanner:
@@ -15,23 +16,18 @@ class LatePlanner:
 
     def __init__(self, make: Callable[[], tuple[Planner, Callable[[], Awaitable[None]]]]) -> None:
         """Call `make` once, at the first plan; it gives a planner and what closes its clients."""
-        self._make = make
-        self._made: tuple[Planner, Callable[[], Awaitable[None]]] | None = None
-
-    def _planner(self) -> Planner:
-        if self._made is None:
-            self._made = self._make()
-        return self._made[0]
+        self._late = Late(make)
 
     def plan(self, overrides: Overrides, sealed: Settings | None) -> ThreadPlan:
         """See `Planner.plan`."""
-        return self._planner().plan(overrides, sealed)
+        return self._late()[0].plan(overrides, sealed)
 
     def traits(self, settings: Settings) -> ModelTraits:
         """See `Planner.traits`."""
-        return self._planner().traits(settings)
+        return self._late()[0].traits(settings)
 
     async def close(self) -> None:
         """Close what the planner opened, if it was ever made."""
-        if self._made is not None:
-            await self._made[1]()
+        made = self._late.made
+        if made is not None:
+            await made[1]()

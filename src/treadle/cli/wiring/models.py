@@ -1,24 +1,39 @@
 """Model clients by provider: one connection pool and one client per distinct provider."""
 
-from collections.abc import Hashable
+from collections.abc import AsyncGenerator, Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from treadle.config.providers import ProviderConfig
-from treadle.engine.model.model_client import ModelClient
+from treadle.engine.model.model_client import ModelClient, ModelEvent, ModelRequest
 from treadle.engine.model.profiles import ProviderSettings
-from treadle.engine.model.responses import ResponsesClient
-from treadle.engine.model.retry import RetryingClient
-from treadle.engine.model.transport import HttpTransport
+from treadle.kit.late import Late
 
 if TYPE_CHECKING:
     from treadle.engine.model.cassette import CassettePlayer
+    from treadle.engine.model.transport import HttpTransport
 
 _CLIENTS_KEPT = 64
 
 CASSETTE_SCHEME = "cassette:"
 """A provider whose `base_url` begins like this plays a recording instead of calling anybody."""
+
+
+class LateClient:
+    """A client that is made for its first request: many threads are opened without any."""
+
+    def __init__(self, client: Late[ModelClient]) -> None:
+        self._client = client
+
+    def stream(self, request: ModelRequest) -> AsyncGenerator[list[ModelEvent], None]:
+        """See `ModelClient.stream`."""
+        return self._client().stream(request)
+
+    async def close(self) -> None:
+        """See `ModelClient.close`."""
+        if self._client.made is not None:
+            await self._client.made.close()
 
 
 class ModelClients:
@@ -28,7 +43,7 @@ class ModelClients:
         """Stamp requests with `installation_id`; with `record_to`, record all exchanges there."""
         self._installation_id = installation_id
         self._record_to = record_to
-        self._transport = HttpTransport()
+        self._transport = Late(_transport)
         self._clients: dict[Hashable, ModelClient] = {}
 
     def client(self, provider: ProviderConfig) -> ModelClient:
@@ -37,7 +52,7 @@ class ModelClients:
         key = repr(provider), settings.bearer, tuple(sorted(settings.http_headers.items()))
         known = self._clients.get(key)
         if known is None:
-            known = self._make(settings)
+            known = LateClient(Late(lambda: self._make(settings)))
             if len(self._clients) >= _CLIENTS_KEPT:
                 self._clients.pop(next(iter(self._clients)))
             self._clients[key] = known
@@ -46,8 +61,11 @@ class ModelClients:
     def _make(self, settings: ProviderSettings) -> ModelClient:
         if settings.base_url.startswith(CASSETTE_SCHEME):
             return _player(settings.base_url)
+        from treadle.engine.model.responses import ResponsesClient
+        from treadle.engine.model.retry import RetryingClient
+
         client: ModelClient = RetryingClient(
-            ResponsesClient(settings, self._transport),
+            ResponsesClient(settings, self._transport()),
             request_max_retries=settings.request_max_retries,
             stream_max_retries=settings.stream_max_retries,
         )
@@ -59,7 +77,14 @@ class ModelClients:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._transport.close()
+        if self._transport.made is not None:
+            await self._transport.made.close()
+
+
+def _transport() -> "HttpTransport":
+    from treadle.engine.model.transport import HttpTransport
+
+    return HttpTransport()
 
 
 def _player(url: str) -> "CassettePlayer":

@@ -52,7 +52,7 @@ def make_planner(
     planner = ConfigPlanner(config, skills, models, toolset, sandboxes)
 
     async def close() -> None:
-        await toolset.logins.close()
+        await toolset.close()
         await models.close()
 
     return planner, close
@@ -104,15 +104,14 @@ class ConfigPlanner:
             max_bytes=prompt.doc_max_bytes,
         )
         given = _as_config(overrides, sealed)
+        make_env = self._environment_maker(config)
+        sandbox = self._sandboxes.of(config.safety.sandbox_backend)
         toolbox = self._toolset.make(
             config,
             lambda: self._config.snapshot(cwd, given),
+            lambda logins: logins.find(make_env("", ""), sandbox, settings.sandbox),
             has_environment=overrides.has_environment,
         )
-        make_env = self._environment_maker(config)
-        sandbox = self._sandboxes.of(config.safety.sandbox_backend)
-        # Found out while the user still types: the first command need not wait for profiles.
-        self._toolset.logins.find(make_env("", ""), sandbox, settings.sandbox)
         return ThreadPlan(
             settings=settings,
             base_instructions=overrides.base_instructions or prompt.instructions,

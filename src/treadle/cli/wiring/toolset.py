@@ -1,16 +1,19 @@
 """The tools of a thread, and the commands they may leave running; `tool_list` says which."""
 
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from treadle.cli.wiring.mcp import McpWiring
 from treadle.cli.wiring.rule_book import HomeRules
 from treadle.config.settings import Config
-from treadle.engine.tools.exec_sessions import ExecSessions
 from treadle.engine.tools.late_tools import LateTools
-from treadle.engine.tools.login_environment import LoginEnvironments
 from treadle.engine.tools.mcp_servers import ThreadServers
-from treadle.engine.tools.toolbox import Toolbox
+from treadle.kit.late import Late
+
+if TYPE_CHECKING:
+    from treadle.engine.tools.exec_sessions import ExecSessions
+    from treadle.engine.tools.login_environment import LoginEnvironments
+    from treadle.engine.tools.toolbox import Toolbox
 
 
 class ThreadTools(NamedTuple):
@@ -20,7 +23,7 @@ class ThreadTools(NamedTuple):
     close: Callable[[], Awaitable[None]]
     warnings: tuple[str, ...]
     servers: ThreadServers
-    sessions: ExecSessions
+    sessions: "Late[ExecSessions]"
 
 
 class Toolset:
@@ -31,34 +34,63 @@ class Toolset:
         self.shell = shell
         self._mcp = mcp
         self._rules = HomeRules()
-        self.logins = LoginEnvironments(shell)
+        self._logins = Late(lambda: _logins(shell))
 
     def make(
-        self, config: Config, read_again: Callable[[], Config], *, has_environment: bool
+        self,
+        config: Config,
+        read_again: Callable[[], Config],
+        look: "Callable[[LoginEnvironments], object]",
+        *,
+        has_environment: bool,
     ) -> ThreadTools:
-        """The tools of a thread that runs with `config`; a reload asks `read_again`.
+        """The tools of a thread that runs with `config`.
 
-        Without an environment there is nothing that reaches commands or files.
+        Args:
+            config: says which tools there are.
+            read_again: gives the configuration that a reload goes by.
+            look: has what profiles do found out: while the model thinks, so that the first command
+                need not wait for it.
+            has_environment: without one there is nothing that reaches commands or files.
         """
         servers = self._mcp.for_thread(config, read_again)
-        sessions = ExecSessions()
+        sessions = Late(_sessions)
         rules, problems = self._rules.book(config)
 
-        def tools() -> Toolbox:
+        def tools() -> "Toolbox":
             from treadle.cli.wiring.tool_list import make_toolbox
 
+            look(self._logins())
             return make_toolbox(
                 config,
                 self.shell,
                 rules,
-                sessions,
+                sessions(),
                 servers,
-                self.logins,
+                self._logins(),
                 has_environment=has_environment,
             )
 
         async def close() -> None:
             await servers.close()
-            await sessions.close()
+            if sessions.made is not None:
+                await sessions.made.close()
 
         return ThreadTools(LateTools(tools), close, problems, servers, sessions)
+
+    async def close(self) -> None:
+        """Stop looking at profiles."""
+        if self._logins.made is not None:
+            await self._logins.made.close()
+
+
+def _sessions() -> "ExecSessions":
+    from treadle.engine.tools.exec_sessions import ExecSessions
+
+    return ExecSessions()
+
+
+def _logins(shell: str) -> "LoginEnvironments":
+    from treadle.engine.tools.login_environment import LoginEnvironments
+
+    return LoginEnvironments(shell)

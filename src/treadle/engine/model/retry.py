@@ -7,7 +7,6 @@ which retry is written on the `ModelError`; this module adds no opinion of its o
 """
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
@@ -39,6 +38,8 @@ class RequestRetrying(ModelEvent, frozen=True):
 
 
 def _jitter() -> float:
+    import random
+
     return random.uniform(0.9, 1.1)  # spreads clients, guards nothing
 
 

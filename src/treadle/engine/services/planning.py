@@ -5,7 +5,7 @@ anew for each start and resume, so that an edited configuration takes effect wit
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -16,8 +16,11 @@ from treadle.engine.agent.agent_thread import ModelTraits
 from treadle.engine.agent.ports import Tools
 from treadle.engine.model.model_client import ModelClient
 from treadle.engine.sandbox.launch_plan import Sandbox
-from treadle.engine.tools.exec_sessions import ExecSessions
 from treadle.engine.tools.mcp_servers import ThreadServers
+from treadle.kit.late import Late
+
+if TYPE_CHECKING:
+    from treadle.engine.tools.exec_sessions import ExecSessions
 
 
 class PlanRejected(Exception):
@@ -70,7 +73,7 @@ class ThreadPlan(msgspec.Struct, kw_only=True):
     """Stops what the tools still run; awaited when the thread leaves memory."""
     sandbox: Sandbox
     traits: ModelTraits
-    sessions: ExecSessions | None = None
+    sessions: "Late[ExecSessions] | None" = None
     """The commands that the tools run; its `close_tools` ends them."""
     mcp: ThreadServers | None = None
     """The thread's MCP servers; its `close_tools` lets go of them."""

@@ -32,4 +32,5 @@ class Terminals:
     def _sessions(self, thread_id: str) -> ExecSessions | None:
         if self._threads.get(thread_id) is None:
             raise ThreadNotLoaded(thread_id)
-        return self._threads.plan_of(thread_id).sessions
+        sessions = self._threads.plan_of(thread_id).sessions
+        return sessions.made if sessions is not None else None

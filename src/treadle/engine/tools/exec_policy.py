@@ -5,7 +5,6 @@ The files look like Starlark and hold nothing but calls of `prefix_rule` (refere
 """
 
 import ast
-import json
 import os.path
 from collections.abc import Sequence
 from typing import Any, Literal, cast
@@ -71,7 +70,8 @@ def strictest(rules: Sequence[PrefixRule]) -> PrefixRule | None:
 
 def allow_line(prefix: Sequence[str]) -> str:
     """The line of a file that allows a prefix."""
-    return f'prefix_rule(pattern={json.dumps(list(prefix), ensure_ascii=False)}, decision="allow")'
+    words = ", ".join(msgspec.json.encode(word).decode() for word in prefix)
+    return f'prefix_rule(pattern=[{words}], decision="allow")'
 
 
 def parse_rules(text: str) -> tuple[PrefixRule, ...]:

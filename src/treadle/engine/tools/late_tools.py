@@ -5,24 +5,21 @@ what makes opening the first one slow and an idle one large. Knows nothing of th
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from treadle.engine.tools.tool import ToolCall, ToolContext, ToolOutput
-from treadle.engine.tools.toolbox import Toolbox
+from treadle.kit.late import Late
+
+if TYPE_CHECKING:
+    from treadle.engine.tools.toolbox import Toolbox
 
 
 class LateTools:
     """Stands for the toolbox that `make` gives."""
 
-    def __init__(self, make: Callable[[], Toolbox]) -> None:
+    def __init__(self, make: "Callable[[], Toolbox]") -> None:
         """Call `make` once, at the first use."""
-        self._make = make
-        self._made: Toolbox | None = None
-
-    def _tools(self) -> Toolbox:
-        if self._made is None:
-            self._made = self._make()
-        return self._made
+        self._tools = Late(make)
 
     @property
     def specs(self) -> list[dict[str, Any]]:
