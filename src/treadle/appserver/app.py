@@ -8,40 +8,15 @@ import itertools
 import logging
 from collections.abc import Mapping
 
-from treadle.appserver.context import Services
-from treadle.appserver.dispatch import Dispatch, Handler
+from treadle.appserver.context import Handler, Services
+from treadle.appserver.dispatch import Dispatch
 from treadle.appserver.greeting import Greeting
-from treadle.appserver.handlers import (
-    account,
-    approval,
-    commands,
-    device_key,
-    feedback,
-    file_search,
-    files,
-    host_facts,
-    initialize,
-    mcp,
-    processes,
-    settings,
-    skills,
-    special_turns,
-    terminals,
-    thread,
-    thread_archive,
-    thread_events,
-    thread_fork,
-    thread_goal,
-    thread_history,
-    thread_metadata,
-    thread_queue,
-    thread_rewind,
-    turn,
-)
+from treadle.appserver.handlers import initialize, thread, turn
 from treadle.appserver.session import Session
 from treadle.domain.questions import Answer
 from treadle.engine.services.feed import Feed
 from treadle.kit.tasks import TaskScope
+from treadle.wire.protocol.late_table import LateTable
 from treadle.wire.rpc.lanes import Lanes
 from treadle.wire.rpc.peer import OUTBOX_LIMIT_BYTES, Peer
 from treadle.wire.transport.channel import Channel
@@ -51,108 +26,35 @@ logger = logging.getLogger(__name__)
 ANSWER_SECONDS = 5.0
 """How long requests received before end of input may take to be answered."""
 
-HANDLERS: Mapping[str, Handler] = {
+_CONVERSATION: Mapping[str, Handler] = {
     "initialize": initialize.initialize,
     "thread/start": thread.start,
     "thread/resume": thread.resume,
     "thread/read": thread.read,
     "thread/list": thread.list_threads,
     "thread/loaded/list": thread.list_loaded,
-    "thread/archive": thread_archive.archive,
-    "thread/unarchive": thread_archive.unarchive,
-    "thread/delete": thread_archive.delete,
-    "thread/fork": thread_fork.fork,
-    "thread/turns/list": thread_history.list_turns,
-    "thread/items/list": thread_history.list_items,
-    "thread/items/read": thread_history.read_items,
-    "thread/events/list": thread_events.list_events,
-    "thread/search": thread_history.search,
-    "thread/searchOccurrences": thread_history.search_occurrences,
-    "thread/name/set": thread_metadata.set_name,
-    "thread/metadata/update": thread_metadata.update_metadata,
-    "thread/memoryMode/set": thread_metadata.set_memory_mode,
-    "thread/settings/update": thread_metadata.update_settings,
-    "thread/increment_elicitation": thread_metadata.increment_elicitation,
-    "thread/decrement_elicitation": thread_metadata.decrement_elicitation,
-    "thread/goal/set": thread_goal.set_goal,
-    "thread/goal/get": thread_goal.get_goal,
-    "thread/goal/clear": thread_goal.clear_goal,
-    "thread/queue/add": thread_queue.add,
-    "thread/queue/list": thread_queue.list_queue,
-    "thread/queue/update": thread_queue.update,
-    "thread/queue/delete": thread_queue.delete,
-    "thread/queue/reorder": thread_queue.reorder,
-    "thread/queue/start": thread_queue.start,
-    "thread/rollback": thread_rewind.rollback,
-    "thread/revert": thread_rewind.revert,
-    "thread/inject_items": thread_rewind.inject_items,
     "thread/unsubscribe": thread.unsubscribe,
     "turn/start": turn.start,
     "turn/steer": turn.steer,
     "turn/interrupt": turn.interrupt,
     "turn/settings/update": turn.update_settings,
     "collaborationMode/list": turn.list_modes,
-    "approval/list": approval.list_approvals,
-    "approval/answer": approval.answer,
-    "review/start": special_turns.review,
-    "thread/compact/start": special_turns.compact,
-    "thread/shellCommand": special_turns.shell_command,
-    "thread/backgroundTerminals/list": terminals.list_terminals,
-    "thread/backgroundTerminals/terminate": terminals.terminate,
-    "thread/backgroundTerminals/clean": terminals.clean,
-    "config/read": settings.read_config,
-    "config/value/write": settings.write_config_value,
-    "config/batchWrite": settings.write_config_batch,
-    "configRequirements/read": settings.read_requirements,
-    "config/mcpServer/reload": mcp.reload,
-    "mcpServerStatus/list": mcp.list_status,
-    "mcpServer/tool/call": mcp.call_tool,
-    "mcpServer/oauth/login": mcp.log_in,
-    "mcpServer/resource/read": mcp.read_resource,
-    "experimentalFeature/list": settings.list_features,
-    "experimentalFeature/enablement/set": settings.switch_features,
-    "model/list": settings.list_models,
-    "modelProvider/list": host_facts.list_providers,
-    "modelProvider/capabilities/read": host_facts.read_capabilities,
-    "permissionProfile/list": host_facts.list_permission_profiles,
-    "server/diagnostics": host_facts.diagnose,
-    "gitDiffToRemote": host_facts.diff_git,
-    "mock/experimentalMethod": host_facts.echo,
-    "account/read": account.read,
-    "account/login/start": account.start_login,
-    "account/login/cancel": account.cancel_login,
-    "account/logout": account.log_out,
-    "getAuthStatus": account.auth_status,
-    "skills/list": skills.list_skills,
-    "skills/config/write": skills.switch,
-    "skills/extraRoots/set": skills.set_extra_roots,
-    "fs/readFile": files.read_file,
-    "fs/writeFile": files.write_file,
-    "fs/createDirectory": files.create_directory,
-    "fs/getMetadata": files.get_metadata,
-    "fs/readDirectory": files.read_directory,
-    "fs/remove": files.remove,
-    "fs/copy": files.copy,
-    "fs/watch": files.watch,
-    "fs/unwatch": files.unwatch,
-    "fuzzyFileSearch": file_search.find,
-    "fuzzyFileSearch/sessionStart": file_search.start,
-    "fuzzyFileSearch/sessionUpdate": file_search.update,
-    "fuzzyFileSearch/sessionStop": file_search.stop,
-    "command/exec": commands.execute,
-    "command/exec/write": commands.write,
-    "command/exec/terminate": commands.terminate,
-    "command/exec/resize": commands.resize,
-    "process/spawn": processes.spawn,
-    "process/writeStdin": processes.write,
-    "process/kill": processes.kill,
-    "process/resizePty": processes.resize,
-    "feedback/save": feedback.save,
-    "feedback/upload": feedback.upload,
-    "device/key/create": device_key.create,
-    "device/key/public": device_key.public,
-    "device/key/sign": device_key.sign,
 }
+
+
+def _of_threads() -> Mapping[str, Handler]:
+    from treadle.appserver.handlers.thread_table import THREAD_HANDLERS
+
+    return THREAD_HANDLERS
+
+
+def _of_the_host() -> Mapping[str, Handler]:
+    from treadle.appserver.handlers.host_table import HOST_HANDLERS
+
+    return HOST_HANDLERS
+
+
+HANDLERS = LateTable(lambda: _CONVERSATION, _of_threads, _of_the_host)
 """Every offered method of the table and what serves it."""
 
 
@@ -223,5 +125,6 @@ class AppServer:
 
     async def shutdown(self) -> None:
         """Interrupt what runs and close all threads; idempotent, bounded."""
-        await self._services.file_search.close()
+        if (search := self._services.file_search.made) is not None:
+            await search.close()
         await self._services.threads.shutdown()

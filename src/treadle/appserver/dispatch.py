@@ -6,10 +6,10 @@ handlers only as a mapping.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from treadle.appserver.context import Context, Services
+from treadle.appserver.context import Context, Handler, Services
 from treadle.appserver.faults import translate
 from treadle.appserver.session import Session
 from treadle.kit.tracing import span
@@ -21,8 +21,6 @@ from treadle.wire.rpc.errors import to_wire
 from treadle.wire.rpc.lanes import Lanes, Ticket
 
 logger = logging.getLogger(__name__)
-
-Handler = Callable[[Context, Any], Awaitable[Any]]
 
 
 class Dispatch:

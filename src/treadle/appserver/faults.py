@@ -1,11 +1,6 @@
 """What a client learns of each exception that services raise."""
 
 from treadle.engine.services import errors
-from treadle.engine.services.config import ConfigRejected
-from treadle.engine.services.feedback import FeedbackFailed
-from treadle.engine.services.file_search import NoSearchFolders
-from treadle.engine.services.git_diff import NoGitDiff
-from treadle.engine.services.mcp import McpFailed
 from treadle.wire.protocol.errors import (
     INTERNAL,
     RpcError,
@@ -29,13 +24,13 @@ def translate(error: Exception) -> RpcError | None:
             )
         case errors.Unsupported():
             return unsupported(str(error))
-        case errors.StartFailed() | NoSearchFolders() | FeedbackFailed():
+        case errors.StartFailed() | errors.NoSearchFolders() | errors.FeedbackFailed():
             return RpcError(INTERNAL, str(error))
-        case McpFailed(code=code):
+        case errors.McpFailed(code=code):
             return RpcError(INTERNAL if code is None else code, str(error))
         case errors.StorageFailed():
             return RpcError(INTERNAL, f"failed to read thread: {error}")
-        case ConfigRejected(message=message, code=code, internal=internal):
+        case errors.ConfigRejected(message=message, code=code, internal=internal):
             data = {"config_write_error_code": code} if code else None
             return RpcError(INTERNAL, message) if internal else invalid_request(message, data)
         case (
@@ -44,7 +39,7 @@ def translate(error: Exception) -> RpcError | None:
             | errors.InvalidQuery()
             | errors.PlanRejected()
             | errors.Refused()
-            | NoGitDiff()
+            | errors.NoGitDiff()
         ):
             return invalid_request(str(error))
         case _:

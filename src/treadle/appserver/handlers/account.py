@@ -12,17 +12,17 @@ from treadle.wire.protocol.threads import Empty
 async def read(context: Context, params: proto.AccountReadParams) -> dict[str, Any]:
     """The account of the configured provider."""
     del params
-    return context.services.accounts.read()
+    return context.services.accounts().read()
 
 
 async def auth_status(context: Context, params: proto.AuthStatusParams) -> dict[str, Any]:
     """The login, with its token when asked for."""
-    return context.services.accounts.auth_status(include_token=bool(params.include_token))
+    return context.services.accounts().auth_status(include_token=bool(params.include_token))
 
 
 async def start_login(context: Context, params: proto.LoginStartParams) -> proto.LoginStarted:
     """Log in with a key; other ways need a client that Codex comes with."""
-    accounts = context.services.accounts
+    accounts = context.services.accounts()
     if params.type != "apiKey":
         if params.type.startswith("chatgpt"):
             accounts.check_chatgpt_allowed()
@@ -55,12 +55,12 @@ async def cancel_login(context: Context, params: proto.LoginCancelParams) -> pro
 async def log_out(context: Context, params: None) -> Empty:
     """Forget the login; a second time is fine."""
     del params
-    if context.services.accounts.log_out():
+    if context.services.accounts().log_out():
         context.afterwards(lambda: _tell_mode(context))
     return Empty()
 
 
 def _tell_mode(context: Context) -> None:
-    mode, plan = context.services.accounts.mode()
+    mode, plan = context.services.accounts().mode()
     told = proto.AccountUpdated(auth_mode=mode, plan_type=plan)
     context.services.subscriptions.notify_all("account/updated", told)

@@ -16,7 +16,9 @@ async def list_approvals(
     """What is open, and what was settled where that is wanted."""
     if params.thread_id is not None:
         check_id(params.thread_id)
-    found = await context.services.approvals.list(params.thread_id, settled=params.include_settled)
+    found = await context.services.approvals().list(
+        params.thread_id, settled=params.include_settled
+    )
     return proto.ApprovalListResult(data=[_view(approval) for approval in found])
 
 
@@ -25,7 +27,7 @@ async def answer(
 ) -> proto.ApprovalAnswerResult:
     """Answer a question; the thread is loaded for it where it is not."""
     check_id(params.thread_id)
-    approvals = context.services.approvals
+    approvals = context.services.approvals()
     found = await approvals.find(params.thread_id, params.request_id)
     method, _ = as_request(found.asked.question)
     given = read_answer(found.asked.question, msgspec.json.encode(params.result))

@@ -119,7 +119,7 @@ def _check(params: proto.CommandExecParams) -> None:
 
 
 def _order(context: Context, params: proto.CommandExecParams) -> commands.Order:
-    host = context.services.command_host
+    host = context.services.command_host()
     policy = _policy(params)
     size = (24, 80) if params.tty else None
     if params.size is not None:

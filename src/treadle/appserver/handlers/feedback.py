@@ -19,7 +19,7 @@ async def save(context: Context, params: proto.FeedbackSaveParams) -> proto.Feed
         files=tuple(params.extra_log_files or ()),
         tags=params.tags or {},
     )
-    saved = await context.services.feedback.save(words, params.save_path)
+    saved = await context.services.feedback().save(words, params.save_path)
     return proto.FeedbackSaved(
         saved_path=saved.path, thread_id=saved.thread_id, prompt_hash=saved.prompt_hash
     )
@@ -29,7 +29,7 @@ async def upload(context: Context, params: proto.FeedbackParams) -> proto.Feedba
     """Nothing is sent anywhere, and the answer says what to do instead."""
     if params.thread_id is not None:
         check_id(params.thread_id)
-    context.services.feedback.check()
+    context.services.feedback().check()
     raise RpcError(
         INTERNAL,
         "failed to upload feedback: this server sends nothing to anybody; "

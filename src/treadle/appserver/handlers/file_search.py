@@ -11,7 +11,7 @@ from treadle.wire.protocol.threads import Empty
 
 async def find(context: Context, params: proto.FileSearchParams) -> proto.FileSearchResult:
     """One question, one answer."""
-    search = context.services.file_search
+    search = context.services.file_search()
     found = await search.find(params.query, params.roots, params.cancellation_token)
     return proto.FileSearchResult(files=_matches(found))
 
@@ -19,19 +19,19 @@ async def find(context: Context, params: proto.FileSearchParams) -> proto.FileSe
 async def start(context: Context, params: proto.SearchSessionStartParams) -> Empty:
     """Begin a session; it outlives the connection that asked, as all may use it."""
     listener = _Teller(context.services.subscriptions)
-    context.services.file_search.start(params.session_id, params.roots, listener)
+    context.services.file_search().start(params.session_id, params.roots, listener)
     return Empty()
 
 
 async def update(context: Context, params: proto.SearchSessionUpdateParams) -> Empty:
     """Ask something new of a session."""
-    context.services.file_search.update(params.session_id, params.query)
+    context.services.file_search().update(params.session_id, params.query)
     return Empty()
 
 
 async def stop(context: Context, params: proto.SearchSession) -> Empty:
     """End a session."""
-    context.services.file_search.stop(params.session_id)
+    context.services.file_search().stop(params.session_id)
     return Empty()
 
 

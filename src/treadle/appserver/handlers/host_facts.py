@@ -50,7 +50,7 @@ async def diagnose(context: Context, params: None) -> proto.Diagnostics:
 
 async def diff_git(context: Context, params: proto.GitDiffParams) -> proto.GitDiff:
     """What a folder has that its remotes have not."""
-    host = context.services.command_host
+    host = context.services.command_host()
     commit, patch = await diff_to_remote(host.folder(params.cwd), host.environment(filtered=False))
     return proto.GitDiff(sha=commit, diff=patch)
 

@@ -13,7 +13,7 @@ async def list_status(
 ) -> proto.ServerStatusResult:
     """The configured servers, and what each offers."""
     _check_id(params.thread_id)
-    data, next_cursor = await context.services.mcp.status(
+    data, next_cursor = await context.services.mcp().status(
         params.thread_id,
         params.server_name,
         Page(params.cursor, params.limit),
@@ -25,7 +25,7 @@ async def list_status(
 async def call_tool(context: Context, params: proto.ToolCallParams) -> proto.ToolCallResult:
     """Call a tool for the user."""
     _check_id(params.thread_id)
-    result = await context.services.mcp.call_tool(
+    result = await context.services.mcp().call_tool(
         params.thread_id, params.server, params.tool, params.arguments, params.meta
     )
     return proto.ToolCallResult(
@@ -41,14 +41,14 @@ async def read_resource(
 ) -> proto.ResourceReadResult:
     """Read a resource of a server."""
     _check_id(params.thread_id)
-    result = await context.services.mcp.read_resource(params.thread_id, params.server, params.uri)
+    result = await context.services.mcp().read_resource(params.thread_id, params.server, params.uri)
     return proto.ResourceReadResult(contents=result.get("contents") or [])
 
 
 async def reload(context: Context, params: None) -> Empty:
     """Loaded threads take up the servers as configured now, before their next turn."""
     del params
-    context.services.mcp.reload()
+    context.services.mcp().reload()
     return Empty()
 
 
@@ -62,7 +62,7 @@ async def log_in(context: Context, params: proto.OauthLoginParams) -> proto.Oaut
             context.session, "mcpServer/oauthLogin/completed", done | about
         )
 
-    url, login_id = await context.services.mcp_logins.start(
+    url, login_id = await context.services.mcp_logins().start(
         params.name, params.scopes, params.timeout_secs, told
     )
     return proto.OauthLoginResult(authorization_url=url, login_id=login_id)

@@ -106,7 +106,7 @@ def _order(context: Context, params: proto.ProcessSpawnParams) -> commands.Order
     if params.size is not None:
         size = checked_size("process/spawn", params.size)
     seconds = commands.DEFAULT_TIMEOUT_SECONDS
-    env = commands.merged(context.services.command_host.environment(filtered=False), params.env)
+    env = commands.merged(context.services.command_host().environment(filtered=False), params.env)
     return commands.Order(
         argv=tuple(params.command),
         make_plan=lambda: commands.LaunchPlan(argv=tuple(params.command), cwd=cwd, env=env),

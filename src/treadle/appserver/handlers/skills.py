@@ -12,7 +12,7 @@ from treadle.wire.protocol.threads import Empty
 
 async def list_skills(context: Context, params: proto.SkillsListParams) -> proto.SkillsListResult:
     """The skills of each folder; files are looked at every time, so nothing needs a reload."""
-    skills = context.services.skills
+    skills = context.services.skills()
     extra: dict[str, list[str]] = {}
     for entry in params.per_cwd_extra_user_roots or []:
         for root in entry.extra_user_roots:
@@ -31,7 +31,7 @@ async def switch(context: Context, params: proto.SkillSwitchParams) -> proto.Ski
     """Switch a skill on or off."""
     if (params.path is None) == (params.name is None):
         raise invalid_params("skills/config/write requires exactly one of path or name")
-    now = context.services.skills.switch(
+    now = context.services.skills().switch(
         path=None if params.path is None else absolute(params.path),
         name=params.name,
         enabled=params.enabled,
@@ -41,6 +41,6 @@ async def switch(context: Context, params: proto.SkillSwitchParams) -> proto.Ski
 
 async def set_extra_roots(context: Context, params: proto.ExtraRootsParams) -> Empty:
     """Look into further folders; every client is told that lists have changed."""
-    context.services.skills.set_extra_roots([absolute(root) for root in params.extra_roots])
+    context.services.skills().set_extra_roots([absolute(root) for root in params.extra_roots])
     context.services.subscriptions.notify_all("skills/changed", proto.SkillsChanged())
     return Empty()

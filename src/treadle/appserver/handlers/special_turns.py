@@ -11,14 +11,14 @@ from treadle.wire.protocol.threads import Empty, ThreadIdParams
 async def compact(context: Context, params: ThreadIdParams) -> Empty:
     """Begin to compact a thread's context."""
     check_id(params.thread_id)
-    await context.services.special_turns.compact(params.thread_id)
+    await context.services.special_turns().compact(params.thread_id)
     return Empty()
 
 
 async def review(context: Context, params: proto.ReviewStartParams) -> proto.ReviewStartResult:
     """Begin a review, on the thread itself or on a fork of it."""
     check_id(params.thread_id)
-    service = context.services.special_turns
+    service = context.services.special_turns()
     if params.delivery == "detached":
         started = await service.review_apart(params.thread_id, params.target, client_of(context))
         thread = started.thread
@@ -39,7 +39,7 @@ def _answer(started: StartedReview) -> proto.ReviewStartResult:
 async def shell_command(context: Context, params: proto.ShellCommandParams) -> Empty:
     """Begin to run a command of the user."""
     check_id(params.thread_id)
-    await context.services.special_turns.shell_command(
+    await context.services.special_turns().shell_command(
         params.thread_id, params.command, params.timeout_ms
     )
     return Empty()

@@ -20,7 +20,7 @@ async def list_terminals(
             cwd=session.item.cwd,
             os_pid=session.pid,
         )
-        for session in context.services.life.terminals.running(params.thread_id)
+        for session in context.services.life().terminals.running(params.thread_id)
     ]
     data, following = page(running, params.cursor, params.limit)
     return proto.TerminalsListResult(data=data, next_cursor=following)
@@ -31,7 +31,7 @@ async def terminate(
 ) -> proto.TerminalTerminateResult:
     """End one of them."""
     check_id(params.thread_id)
-    terminals = context.services.life.terminals
+    terminals = context.services.life().terminals
     terminated = await terminals.terminate(params.thread_id, params.process_id)
     return proto.TerminalTerminateResult(terminated=terminated)
 
@@ -39,5 +39,5 @@ async def terminate(
 async def clean(context: Context, params: ThreadIdParams) -> Empty:
     """End all of them."""
     check_id(params.thread_id)
-    await context.services.life.terminals.clean(params.thread_id)
+    await context.services.life().terminals.clean(params.thread_id)
     return Empty()

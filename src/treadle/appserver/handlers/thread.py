@@ -31,7 +31,7 @@ async def start(context: Context, params: proto.ThreadStartParams) -> proto.Thre
         )
     )
     if params.budget is not None:
-        context.services.life.budgets.set(opened.thread.thread_id, params.budget)
+        context.services.budgets.set(opened.thread.thread_id, params.budget)
     context.services.subscriptions.subscribe(context.session, opened.thread.thread_id)
     context.afterwards(lambda: threads.announce_start(opened.thread))
     return proto.ThreadSession(**session_facts(opened))
@@ -40,7 +40,7 @@ async def start(context: Context, params: proto.ThreadStartParams) -> proto.Thre
 async def resume(context: Context, params: proto.ThreadResumeParams) -> proto.ResumedSession:
     """Load a stored thread or join a loaded one; the caller is subscribed to it."""
     opened = await _open(context, params)
-    await context.services.life.agents.bring_waiting(opened.thread)
+    await context.services.agents.bring_waiting(opened.thread)
     subscriptions, thread_id = context.services.subscriptions, str(opened.thread.thread_id)
     subscriptions.subscribe(context.session, thread_id)
     context.afterwards(lambda: subscriptions.catch_up(context.session, thread_id, opened.last_seq))
@@ -66,14 +66,14 @@ async def _open(context: Context, params: proto.ThreadResumeParams) -> Opened:
     """History wins over a path, and that over an id (0.169.0)."""
     threads, overrides, client = context.services.threads, overrides_of(params), client_of(context)
     if params.history is not None:
-        forks = context.services.life.forks
+        forks = context.services.life().forks
         return await forks.from_items(params.thread_id, params.history, overrides, client)
     if params.path is not None:
         thread_id = await threads.adopt(params.path)
     else:
         check_id(params.thread_id, "session")
         thread_id = params.thread_id
-    await context.services.life.budgets.bring_payers(thread_id, client)
+    await context.services.budgets.bring_payers(thread_id, client)
     return await threads.resume(thread_id, overrides, client)
 
 
@@ -92,7 +92,7 @@ def _catch_up(context: Context, opened: Opened) -> None:
     for below in context.services.threads.loaded.below(thread_id):
         subscriptions.subscribe(context.session, below)
         subscriptions.requests.replay(context.session, below)
-    context.services.life.queues.wake(thread_id)
+    context.services.queues.wake(thread_id)
 
 
 async def read(context: Context, params: proto.ThreadReadParams) -> proto.ReadThread:
@@ -103,7 +103,7 @@ async def read(context: Context, params: proto.ThreadReadParams) -> proto.ReadTh
     try:
         summary = await threads.read(params.thread_id)
         if params.include_turns and last_seq is None:
-            summary.turns, last_seq = await context.services.life.events.turns(params.thread_id)
+            summary.turns, last_seq = await context.services.life().events.turns(params.thread_id)
         elif params.include_turns:
             summary.turns = await threads.turns(params.thread_id)
     except ThreadNotFound:

@@ -70,7 +70,7 @@ async def _find(context: Context, thread_id: str, after: int) -> _Found:
 
 async def _past(context: Context, thread_id: str, after: int) -> tuple[list[Recorded], int]:
     try:
-        return await context.services.life.events.after(thread_id, after)
+        return await context.services.life().events.after(thread_id, after)
     except ThreadNotFound:
         if context.services.threads.get(thread_id) is not None:
             return [], 0  # in memory, with nothing stored yet

@@ -20,7 +20,7 @@ async def fork(context: Context, params: ThreadForkParams) -> ThreadSession:
         raise unsupported("thread/fork with attachToSource or prediction mode is not supported yet")
     if params.path is None:
         check_id(params.thread_id, "session")
-    opened = await context.services.life.forks.fork(
+    opened = await context.services.life().forks.fork(
         ForkRequest(
             thread_id=params.thread_id,
             path=params.path,

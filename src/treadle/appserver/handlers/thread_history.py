@@ -23,7 +23,7 @@ async def list_turns(context: Context, params: proto.TurnsListParams) -> proto.T
         descending=params.sort_direction != "asc",
     )
     try:
-        page = await context.services.life.histories.turns_page(
+        page = await context.services.life().histories.turns_page(
             params.thread_id, request, params.items_view or "summary"
         )
     except ThreadNotFound:
@@ -44,7 +44,7 @@ async def list_items(context: Context, params: proto.ItemsListParams) -> proto.I
         item_id=anchor.item_id if anchor is not None else None,
     )
     try:
-        page = await context.services.life.histories.items_page(
+        page = await context.services.life().histories.items_page(
             params.thread_id, params.turn_id, request
         )
     except ThreadNotFound:
@@ -65,7 +65,7 @@ async def read_items(context: Context, params: proto.ItemsReadParams) -> proto.I
     """Named items of one turn."""
     check_id(params.thread_id)
     try:
-        entries = await context.services.life.histories.read_items(
+        entries = await context.services.life().histories.read_items(
             params.thread_id, params.turn_id, params.item_ids
         )
     except ThreadNotFound:
@@ -85,7 +85,7 @@ async def search(context: Context, params: proto.ThreadSearchParams) -> proto.Th
         archived=params.archived,
     )
     query = make_query(listed, context.services.config.default_provider)
-    page = await context.services.life.searches.threads(query, params.search_term)
+    page = await context.services.life().searches.threads(query, params.search_term)
     return proto.ThreadSearchResult(
         data=[_shaped(hit, proto.SearchHit) for hit in page.data],
         next_cursor=page.next_cursor,
@@ -99,7 +99,7 @@ async def search_occurrences(
     """Every place in a thread where the words stand."""
     check_id(params.thread_id)
     try:
-        page = await context.services.life.searches.occurrences(
+        page = await context.services.life().searches.occurrences(
             params.thread_id, params.search_term, params.limit, params.cursor
         )
     except ThreadNotFound:

@@ -14,7 +14,7 @@ from treadle.wire.protocol.threads import Empty, ThreadIdParams, ThreadResult
 async def set_name(context: Context, params: proto.ThreadNameParams) -> Empty:
     """Name a thread."""
     check_id(params.thread_id)
-    announce = await context.services.life.metadata.rename(params.thread_id, params.name)
+    announce = await context.services.life().metadata.rename(params.thread_id, params.name)
     context.afterwards(announce)
     return Empty()
 
@@ -36,7 +36,7 @@ async def update_metadata(context: Context, params: proto.ThreadMetadataParams) 
         changes[field.encode_name] = value
     if not changes:
         raise invalid_request("gitInfo must include at least one field")
-    metadata = context.services.life.metadata
+    metadata = context.services.life().metadata
     summary: ThreadSummary = await metadata.set_git(params.thread_id, changes)
     return ThreadResult(thread=summary)
 
@@ -44,7 +44,7 @@ async def update_metadata(context: Context, params: proto.ThreadMetadataParams) 
 async def set_memory_mode(context: Context, params: proto.MemoryModeParams) -> Empty:
     """Whether the thread may feed memories."""
     check_id(params.thread_id)
-    await context.services.life.metadata.set_memory_mode(params.thread_id, params.mode)
+    await context.services.life().metadata.set_memory_mode(params.thread_id, params.mode)
     return Empty()
 
 
@@ -76,5 +76,5 @@ async def decrement_elicitation(
 
 def _count(context: Context, thread_id: str, step: int) -> proto.ElicitationResult:
     check_id(thread_id)
-    count = context.services.life.metadata.count_elicitation(thread_id, step)
+    count = context.services.life().metadata.count_elicitation(thread_id, step)
     return proto.ElicitationResult(count=count, paused=count > 0)

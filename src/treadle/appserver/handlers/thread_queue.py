@@ -10,7 +10,7 @@ from treadle.wire.protocol.threads import Empty
 async def add(context: Context, params: proto.QueueAddParams) -> proto.QueueSubmissionResult:
     """Put a message at the end; an idle thread takes it at once."""
     check_id(params.thread_id)
-    submission = await context.services.life.queues.add(
+    submission = await context.services.queues.add(
         params.thread_id,
         params.client_user_message_id,
         params.input,
@@ -22,7 +22,7 @@ async def add(context: Context, params: proto.QueueAddParams) -> proto.QueueSubm
 async def list_queue(context: Context, params: proto.QueueListParams) -> proto.QueueListResult:
     """A page of what waits; cursors are offsets in decimal (0.169.0)."""
     check_id(params.thread_id)
-    waiting = await context.services.life.queues.waiting(params.thread_id)
+    waiting = await context.services.queues.waiting(params.thread_id)
     begin = 0
     if params.cursor is not None:
         if not params.cursor.isdecimal():
@@ -37,7 +37,7 @@ async def list_queue(context: Context, params: proto.QueueListParams) -> proto.Q
 async def update(context: Context, params: proto.QueueUpdateParams) -> proto.QueueSubmissionResult:
     """Change what a waiting message says."""
     check_id(params.thread_id)
-    submission = await context.services.life.queues.update(
+    submission = await context.services.queues.update(
         params.thread_id,
         params.queued_submission_id,
         params.input,
@@ -49,7 +49,7 @@ async def update(context: Context, params: proto.QueueUpdateParams) -> proto.Que
 async def delete(context: Context, params: proto.QueueDeleteParams) -> proto.QueueDeleteResult:
     """Take a waiting message away."""
     check_id(params.thread_id)
-    queues = context.services.life.queues
+    queues = context.services.queues
     deleted = await queues.delete(params.thread_id, params.queued_submission_id)
     return proto.QueueDeleteResult(deleted=deleted)
 
@@ -57,13 +57,13 @@ async def delete(context: Context, params: proto.QueueDeleteParams) -> proto.Que
 async def reorder(context: Context, params: proto.QueueReorderParams) -> Empty:
     """Put what waits in another order."""
     check_id(params.thread_id)
-    await context.services.life.queues.reorder(params.thread_id, params.queued_submission_ids)
+    await context.services.queues.reorder(params.thread_id, params.queued_submission_ids)
     return Empty()
 
 
 async def start(context: Context, params: proto.QueueStartParams) -> proto.QueueStartResult:
     """Go on with what waits."""
     check_id(params.thread_id)
-    queues = context.services.life.queues
+    queues = context.services.queues
     turn = await queues.start(params.thread_id, params.queued_submission_id)
     return proto.QueueStartResult(turn=turn)

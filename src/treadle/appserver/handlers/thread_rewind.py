@@ -10,7 +10,7 @@ from treadle.wire.protocol.threads import Empty, ThreadResult
 async def rollback(context: Context, params: proto.ThreadRollbackParams) -> ThreadResult:
     """Take the last turns back; answers with those that are left."""
     check_id(params.thread_id)
-    thread = await context.services.life.rewinds.rollback(params.thread_id, params.num_turns)
+    thread = await context.services.life().rewinds.rollback(params.thread_id, params.num_turns)
     summary = thread.summary()
     if thread.log.materialized:
         summary.turns = await context.services.threads.turns(params.thread_id)
@@ -20,7 +20,7 @@ async def rollback(context: Context, params: proto.ThreadRollbackParams) -> Thre
 async def revert(context: Context, params: proto.ThreadRevertParams) -> proto.ThreadRevertResult:
     """Take back a turn and all after it."""
     check_id(params.thread_id)
-    rewinds = context.services.life.rewinds
+    rewinds = context.services.life().rewinds
     thread = await rewinds.revert(params.thread_id, params.before_turn_id)
     context.afterwards(lambda: rewinds.announce_revert(params.thread_id))
     turns = await context.services.threads.turns(params.thread_id)
@@ -35,5 +35,5 @@ async def revert(context: Context, params: proto.ThreadRevertParams) -> proto.Th
 async def inject_items(context: Context, params: proto.InjectItemsParams) -> Empty:
     """Add items to the model's context."""
     check_id(params.thread_id)
-    await context.services.life.rewinds.inject(params.thread_id, params.items)
+    await context.services.life().rewinds.inject(params.thread_id, params.items)
     return Empty()

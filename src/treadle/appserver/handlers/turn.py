@@ -26,7 +26,7 @@ async def start(context: Context, params: proto.TurnStartParams) -> proto.TurnSt
     """Begin a turn, or join the one that runs."""
     _check_id(params.thread_id)
     if params.budget is not None:
-        context.services.life.budgets.set(params.thread_id, params.budget)
+        context.services.budgets.set(params.thread_id, params.budget)
     turn = await context.services.turns.start(
         params.thread_id,
         params.input,

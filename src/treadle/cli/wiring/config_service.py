@@ -9,7 +9,7 @@ from treadle.config.providers import ProviderConfig
 from treadle.config.read_view import read_view, requirements_view
 from treadle.config.store import ConfigStore
 from treadle.engine.model import catalog
-from treadle.engine.services.config import ConfigRejected
+from treadle.engine.services.errors import ConfigRejected
 
 
 class StoreConfigService:

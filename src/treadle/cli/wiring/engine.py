@@ -3,45 +3,42 @@
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from treadle.appserver.app import AppServer
 from treadle.appserver.context import Services
 from treadle.appserver.subscriptions import Subscriptions
-from treadle.cli.wiring.account_service import StoredAccounts
-from treadle.cli.wiring.command_host import ConfiguredHost
 from treadle.cli.wiring.config_service import StoreConfigService
 from treadle.cli.wiring.facts import server_facts
-from treadle.cli.wiring.feedback import make_feedback
 from treadle.cli.wiring.late_planner import LatePlanner
+from treadle.cli.wiring.late_services import LateServices
 from treadle.cli.wiring.mcp import McpWiring
 from treadle.cli.wiring.sandboxes import Sandboxes, tell_of_sandbox
-from treadle.cli.wiring.skill_service import BookSkills
 from treadle.cli.wiring.version import VERSION
 from treadle.config.load import HomeMissing, ensure_home, read_installation_id
 from treadle.config.settings import Config
 from treadle.config.skills import SkillBook
 from treadle.config.store import ConfigStore
-from treadle.engine.agent.turn_report import TurnJournal
-from treadle.engine.services.approvals import Approvals
-from treadle.engine.services.device_keys import DeviceKeys
+from treadle.engine.services.agent_commands import AgentOffer
+from treadle.engine.services.agents import AgentHost
+from treadle.engine.services.budgets import Budgets
 from treadle.engine.services.feed import Feed
-from treadle.engine.services.file_search import FileSearch
-from treadle.engine.services.mcp import Mcp
-from treadle.engine.services.mcp_login import McpLoginService
 from treadle.engine.services.planning import Planner
 from treadle.engine.services.requests import Deadline, Patience, Requests
-from treadle.engine.services.special_turns import SpecialTurns
-from treadle.engine.services.thread_life import make_thread_life
+from treadle.engine.services.thread_queue import Queues
 from treadle.engine.services.threads import Threads
 from treadle.engine.services.turn_launch import TurnLauncher
 from treadle.engine.services.turns import Turns
 from treadle.engine.store.memory import InMemoryThreadStore
 from treadle.engine.store.thread_store import StoreError, ThreadStore
 from treadle.kit.clock import Clock, SystemClock
+from treadle.kit.late import Late
 from treadle.kit.tasks import TaskScope
+
+if TYPE_CHECKING:
+    from treadle.engine.agent.turn_report import TurnJournal
 
 
 class StoreUnusable(HomeMissing):
@@ -69,7 +66,8 @@ class Engine(msgspec.Struct):
         """Close threads, store and connections; idempotent."""
         await self.app.shutdown()
         await self.probing.close()
-        await self.services.mcp_logins.close()
+        if (logins := self.services.mcp_logins.made) is not None:
+            await logins.close()
         await self.mcp.pool.close()
         await self.planner.close()
 
@@ -119,25 +117,33 @@ def build_engine(
     )
     requests = Requests(feed, clock, _patience(started, alone=unattended))
     turns = Turns(threads, feed, clock, TurnLauncher(threads, feed, clock, _journal, requests))
-    life = make_thread_life(threads, turns)
-    for_clients = Mcp(threads, requests, mcp.for_client)
+    budgets = Budgets(threads)
+    agents = AgentHost(threads, turns, budgets)
+    # In this order, so that calls of the agent tools are counted as well.
+    threads.equip += [AgentOffer(agents).equip, budgets.equip]
+    late = LateServices(config, skills, sandboxes, mcp, clock)
+    life = Late(lambda: late.life(threads))
+    for_clients = Late(lambda: late.mcp(threads, requests))
     services = Services(
         threads=threads,
         turns=turns,
-        special_turns=SpecialTurns(turns, life.forks),
-        life=life,
+        agents=agents,
+        budgets=budgets,
+        queues=Queues(threads, turns),
         requests=requests,
-        approvals=Approvals(threads, requests),
-        mcp=for_clients,
-        mcp_logins=McpLoginService(for_clients, mcp.logins),
         config=StoreConfigService(config, warnings),
-        accounts=StoredAccounts(config),
-        skills=BookSkills(config, skills),
         subscriptions=subscriptions,
-        device_keys=DeviceKeys(home / "device-keys", clock),
-        feedback=make_feedback(config, threads, clock),
-        file_search=FileSearch(),
-        command_host=ConfiguredHost(config, sandboxes),
+        life=life,
+        special_turns=Late(lambda: late.special_turns(turns, life().forks)),
+        approvals=Late(lambda: late.approvals(threads, requests)),
+        mcp=for_clients,
+        mcp_logins=Late(lambda: late.mcp_logins(for_clients())),
+        accounts=Late(late.accounts),
+        skills=Late(late.skills),
+        device_keys=Late(late.device_keys),
+        feedback=Late(lambda: late.feedback(threads)),
+        file_search=Late(late.file_search),
+        command_host=Late(late.command_host),
         facts=server_facts(home),
         installation_id=installation_id,
         host=os.uname().nodename or "localhost",
@@ -182,7 +188,7 @@ def _remote_store(endpoint: str, clock: Clock) -> ThreadStore:
         raise StoreUnusable(f"experimental_thread_store: {error}") from error
 
 
-def _journal(cwd: str) -> TurnJournal:
+def _journal(cwd: str) -> "TurnJournal":
     from treadle.engine.tools.turn_diff import TurnDiff
 
     return TurnDiff(cwd)

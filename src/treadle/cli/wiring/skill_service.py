@@ -7,7 +7,7 @@ from treadle.config.errors import ConfigError
 from treadle.config.layers import section
 from treadle.config.skills import FoundSkill, SkillBook, switch_entries
 from treadle.config.store import ConfigStore
-from treadle.engine.services.config import ConfigRejected
+from treadle.engine.services.errors import ConfigRejected
 
 
 class BookSkills:

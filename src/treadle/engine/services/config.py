@@ -6,22 +6,6 @@ Implemented above the engine, where files and environment are read.
 from typing import Any, Protocol
 
 
-class ConfigRejected(Exception):
-    """A configuration request cannot be carried out.
-
-    Attributes:
-        message: what the client is told.
-        code: the protocol's `config_write_error_code`, None outside of writes.
-        internal: whether the fault lies in stored configuration rather than in the request.
-    """
-
-    def __init__(self, message: str, *, code: str | None = None, internal: bool = False) -> None:
-        super().__init__(message)
-        self.message = message
-        self.code = code
-        self.internal = internal
-
-
 class ConfigService(Protocol):
     """Configuration as the protocol presents it."""
 

@@ -17,8 +17,13 @@ from treadle.engine.store.thread_store import (
 )
 
 __all__ = [
+    "ConfigRejected",
+    "FeedbackFailed",
     "InputTooLarge",
     "InvalidQuery",
+    "McpFailed",
+    "NoGitDiff",
+    "NoSearchFolders",
     "NotOpen",
     "NotSteerable",
     "PlanRejected",
@@ -99,3 +104,51 @@ class InputTooLarge(Exception):
             "max_chars": max_chars,
             "actual_chars": actual_chars,
         }
+
+
+class ConfigRejected(Exception):
+    """A configuration request cannot be carried out.
+
+    Attributes:
+        message: what the client is told.
+        code: the protocol's `config_write_error_code`, None outside of writes.
+        internal: whether the fault lies in stored configuration rather than in the request.
+    """
+
+    def __init__(self, message: str, *, code: str | None = None, internal: bool = False) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.internal = internal
+
+
+class McpFailed(Exception):
+    """A server could not do what was asked; the text is for the client.
+
+    Attributes:
+        code: the JSON-RPC code that the server itself answered with, if it did.
+    """
+
+    def __init__(self, text: str, code: int | None = None) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class NoSearchFolders(Exception):
+    """A session was asked for without a folder to search."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "failed to start fuzzy file search session: at least one search directory is required"
+        )
+
+
+class NoGitDiff(Exception):
+    """There is no repository, no remote branch, or git failed; the text names the folder."""
+
+    def __init__(self, cwd: str) -> None:
+        super().__init__(f'failed to compute git diff to remote for cwd: "{cwd}"')
+
+
+class FeedbackFailed(Exception):
+    """The archive could not be made; the text says why, and nothing is left of it."""

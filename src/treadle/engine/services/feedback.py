@@ -14,17 +14,13 @@ from typing import IO, Any
 import msgspec
 
 from treadle.domain.records import ThreadCreated
-from treadle.engine.services.errors import Refused, ThreadNotFound
+from treadle.engine.services.errors import FeedbackFailed, Refused, ThreadNotFound
 from treadle.engine.services.threads import Threads
 from treadle.kit.clock import Clock, iso_millis
 from treadle.kit.mint import new_id
 
 MAX_FILES = 100
 """Files that a client may add to one archive."""
-
-
-class FeedbackFailed(Exception):
-    """The archive could not be made; the text says why, and nothing is left of it."""
 
 
 class Words(msgspec.Struct, frozen=True, kw_only=True):

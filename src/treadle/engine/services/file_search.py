@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from treadle.engine.services.errors import Refused
+from treadle.engine.services.errors import NoSearchFolders, Refused
 from treadle.engine.services.file_listing import Entry, Listing
 from treadle.engine.services.fuzzy_pattern import Pattern, parse
 from treadle.kit.tasks import TaskScope
@@ -53,15 +53,6 @@ class Listener(Protocol):
     def completed(self, session_id: str) -> None:
         """The last answer was the whole one."""
         ...
-
-
-class NoSearchFolders(Exception):
-    """A session was asked for without a folder to search."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "failed to start fuzzy file search session: at least one search directory is required"
-        )
 
 
 class FileSearch:

@@ -6,6 +6,7 @@ Runs git, bounded in time and output. Knows nothing of threads.
 import asyncio
 from collections.abc import Mapping
 
+from treadle.engine.services.errors import NoGitDiff
 from treadle.engine.services.git_command import MAX_OUTPUT_BYTES, GitFailed, run_git
 from treadle.kit.processes import SpawnError
 
@@ -13,13 +14,6 @@ GIT_SECONDS = 30.0
 """How long all of git's work together may take."""
 MAX_NEW_FILES = 500
 """Files git does not know yet; of more only the first ones are shown."""
-
-
-class NoGitDiff(Exception):
-    """There is no repository, no remote branch, or git failed; the text names the folder."""
-
-    def __init__(self, cwd: str) -> None:
-        super().__init__(f'failed to compute git diff to remote for cwd: "{cwd}"')
 
 
 async def diff_to_remote(cwd: str, env: Mapping[str, str]) -> tuple[str, str]:

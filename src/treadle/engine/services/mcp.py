@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import msgspec
 
-from treadle.engine.services.errors import Refused, ThreadNotLoaded
+from treadle.engine.services.errors import McpFailed, Refused, ThreadNotLoaded
 from treadle.engine.services.loaded_thread import LoadedThread
 from treadle.engine.services.requests import Requests
 from treadle.engine.services.threads import Threads
@@ -23,18 +23,6 @@ from treadle.engine.tools.mcp_settings import ServerSettings
 
 OpenServers = Callable[[], ThreadServers]
 """Servers as configured for no thread in particular; raises PlanRejected."""
-
-
-class McpFailed(Exception):
-    """A server could not do what was asked; the text is for the client.
-
-    Attributes:
-        code: the JSON-RPC code that the server itself answered with, if it did.
-    """
-
-    def __init__(self, text: str, code: int | None = None) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 class Mcp:

@@ -8,8 +8,8 @@ import asyncio
 import importlib
 from collections.abc import Callable
 
-from treadle.engine.services.errors import Refused
-from treadle.engine.services.mcp import Mcp, McpFailed
+from treadle.engine.services.errors import McpFailed, Refused
+from treadle.engine.services.mcp import Mcp
 from treadle.engine.tools.mcp_link import McpError
 from treadle.engine.tools.mcp_logins import McpLogins
 from treadle.engine.tools.mcp_settings import HttpTransport

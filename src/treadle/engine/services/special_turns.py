@@ -9,13 +9,12 @@ import msgspec
 
 from treadle.domain.reviews import ReviewTarget
 from treadle.domain.turns import Turn
-from treadle.engine.agent.turn_loop import TurnLoop
 from treadle.engine.agent.turn_parts import TurnParts
 from treadle.engine.agent.turn_state import Steer, TurnOver
-from treadle.engine.services.attachments import load_images, load_skill
 from treadle.engine.services.errors import Refused, TurnInTheWay
 from treadle.engine.services.loaded_thread import LoadedThread, RunningTurn
 from treadle.engine.services.planning import Overrides
+from treadle.engine.services.regular_turn import regular_turn
 from treadle.engine.services.thread_fork import ForkRequest, Forks
 from treadle.engine.services.threads import Client
 from treadle.engine.services.turns import Turns
@@ -135,7 +134,7 @@ def _shell(parts: TurnParts, command: "UserCommand") -> "ShellTurn":
     from treadle.engine.agent.shell_turn import ShellTurn
     from treadle.engine.tools.user_shell import run_user_command
 
-    loop = TurnLoop(parts, Steer([]), load_images=load_images, load_skill=load_skill)
+    loop = regular_turn(parts, Steer([]))
     return ShellTurn(parts, lambda: run_user_command(command, parts.tools), loop)
 
 

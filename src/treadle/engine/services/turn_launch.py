@@ -1,17 +1,15 @@
-"""Starts turns of every kind: state, record keeper, what tools may use, and the turn's own task."""
+"""Starts turns of every kind: state, record keeper, what tools may use, and the turn's own task.
+
+What carries turns out is loaded with the first one.
+"""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from treadle.domain.approvals import WaitingTurn
 from treadle.domain.events import StatusChanged
 from treadle.domain.turns import TurnStatus
-from treadle.engine.agent.tool_runs import tool_call
-from treadle.engine.agent.turn_life import TurnLife, Work
-from treadle.engine.agent.turn_loop import TurnLoop
-from treadle.engine.agent.turn_parts import TurnParts
-from treadle.engine.agent.turn_report import TurnJournal, TurnReport
 from treadle.engine.agent.turn_state import TurnState
-from treadle.engine.services.attachments import load_images, load_skill
 from treadle.engine.services.errors import Refused
 from treadle.engine.services.feed import Feed
 from treadle.engine.services.loaded_thread import LoadedThread, RunningTurn, TurnKind
@@ -21,7 +19,12 @@ from treadle.engine.tools.tool import ToolContext
 from treadle.kit.clock import Clock
 from treadle.kit.mint import new_id
 
-MakeJournal = Callable[[str], TurnJournal]
+if TYPE_CHECKING:
+    from treadle.engine.agent.turn_life import Work
+    from treadle.engine.agent.turn_parts import TurnParts
+    from treadle.engine.agent.turn_report import TurnJournal
+
+MakeJournal = Callable[[str], "TurnJournal"]
 """Makes the journal of a turn that works in the given folder."""
 
 
@@ -46,7 +49,7 @@ class TurnLauncher:
         threads.parks = requests.parks
 
     def launch(
-        self, thread: LoadedThread, kind: TurnKind, make: Callable[[TurnParts], Work]
+        self, thread: LoadedThread, kind: TurnKind, make: "Callable[[TurnParts], Work]"
     ) -> RunningTurn:
         """Start a turn on an idle thread with the work that `make` gives.
 
@@ -64,6 +67,9 @@ class TurnLauncher:
         Its calls are made again as far as their questions, which are the old ones: nothing of them
         was carried out yet.
         """
+        from treadle.engine.agent.tool_runs import tool_call
+        from treadle.engine.services.regular_turn import regular_turn
+
         state = TurnState(waiting.turn_id, waiting.started_at * 1000)
         state.used_item_ids.update(waiting.item_ids)
         for call in filter(None, map(tool_call, waiting.calls)):
@@ -72,14 +78,7 @@ class TurnLauncher:
             thread,
             "regular",
             state,
-            lambda parts: TurnLoop(
-                parts,
-                None,
-                load_images=load_images,
-                load_skill=load_skill,
-                output_schema=waiting.output_schema,
-                calls=waiting.calls,
-            ),
+            lambda parts: regular_turn(parts, None, waiting.output_schema, waiting.calls),
             waiting,
         )
         self._requests.recall(thread, waiting)
@@ -89,9 +88,13 @@ class TurnLauncher:
         thread: LoadedThread,
         kind: TurnKind,
         state: TurnState,
-        make: Callable[[TurnParts], Work],
+        make: "Callable[[TurnParts], Work]",
         waiting: WaitingTurn | None = None,
     ) -> RunningTurn:
+        from treadle.engine.agent.turn_life import TurnLife
+        from treadle.engine.agent.turn_parts import TurnParts
+        from treadle.engine.agent.turn_report import TurnReport
+
         agent = thread.agent
         settings = (waiting.settings if waiting is not None else None) or agent.settings
         journal = self._journal(settings.cwd)

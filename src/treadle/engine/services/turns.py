@@ -13,9 +13,7 @@ from treadle.domain.items import ImageInput, TextInput, UserInput
 from treadle.domain.policy import Settings
 from treadle.domain.records import SettingsApplied
 from treadle.domain.turns import Turn
-from treadle.engine.agent.turn_loop import TurnLoop
 from treadle.engine.agent.turn_state import Steer
-from treadle.engine.services.attachments import load_images, load_skill
 from treadle.engine.services.errors import (
     InputTooLarge,
     NotSteerable,
@@ -101,16 +99,10 @@ class Turns:
             thread.running.state.steer(steer)
             thread.running.steered()
             return Turn(id=thread.running.state.turn_id)
+        from treadle.engine.services.regular_turn import regular_turn
+
         running = self.launcher.launch(
-            thread,
-            "regular",
-            lambda parts: TurnLoop(
-                parts,
-                steer,
-                load_images=load_images,
-                load_skill=load_skill,
-                output_schema=output_schema,
-            ),
+            thread, "regular", lambda parts: regular_turn(parts, steer, output_schema)
         )
         state = running.state
         return Turn(id=state.turn_id, root_turn_id=state.turn_id)

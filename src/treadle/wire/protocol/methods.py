@@ -2,30 +2,21 @@
 
 Dispatch, the typed client, the reference page and the completeness test are derived from it. A
 method of either reference version (0.129.0, 0.169.0) that this server does not offer has a row too:
-it answers that it is not supported. Rows of threads and turns are here, those of the machine and
-its settings in `host_methods`. Lanes follow the references' measured scopes, but for
-`turn/interrupt`, which has none: what must interrupt may not wait behind what it interrupts.
+it answers that it is not supported. Rows of a conversation, which every client has, are here; the
+others load when one of them is asked for: `thread_methods`, `host_methods`, `not_offered`. Lanes
+follow the references' measured scopes, but for `turn/interrupt`, which has none: what must
+interrupt may not wait behind what it interrupts.
 """
 
-from treadle.wire.protocol import (
-    approvals,
-    initialize,
-    special_turns,
-    terminals,
-    thread_changes,
-    thread_events,
-    thread_history,
-    thread_work,
-    threads,
-    turns,
-)
-from treadle.wire.protocol.host_methods import HOST_METHODS
+from collections.abc import Mapping
+
+from treadle.wire.protocol import initialize, threads, turns
+from treadle.wire.protocol.late_table import LateTable
 from treadle.wire.protocol.method_spec import Lane, MethodSpec
-from treadle.wire.protocol.not_offered import NOT_OFFERED, NOT_OFFERED_EXPERIMENTAL
 
 _THREAD = Lane("thread", "thread_id")
 
-_OFFERED = (
+_CONVERSATION = (
     MethodSpec(
         name="initialize", params=initialize.InitializeParams, result=initialize.InitializeResult
     ),
@@ -73,194 +64,6 @@ _OFFERED = (
         result=threads.LoadedListResult,
     ),
     MethodSpec(
-        name="thread/archive", params=threads.ThreadIdParams, result=threads.Empty, lane=_THREAD
-    ),
-    MethodSpec(
-        name="thread/unarchive",
-        params=threads.ThreadIdParams,
-        result=threads.ThreadResult,
-        lane=_THREAD,
-    ),
-    MethodSpec(
-        name="thread/delete",
-        params=threads.ThreadIdParams,
-        result=threads.Empty,
-        lane=_THREAD,
-    ),
-    MethodSpec(
-        name="thread/fork",
-        params=thread_changes.ThreadForkParams,
-        result=threads.ThreadSession,
-        lane=_THREAD,
-        experimental_fields=(
-            ("path", "path"),
-            ("before_turn_id", "beforeTurnId"),
-            ("permissions", "permissions"),
-            ("runtime_workspace_roots", "runtimeWorkspaceRoots"),
-            ("attach_to_source", "attachToSource"),
-            ("defer_goal_continuation", "deferGoalContinuation"),
-            ("experimental_prediction_mode", "experimentalPredictionMode"),
-            ("experimental_disable_prediction_mcp", "experimentalDisablePredictionMcp"),
-        ),
-    ),
-    MethodSpec(
-        name="thread/turns/list",
-        params=thread_history.TurnsListParams,
-        result=thread_history.TurnsListResult,
-    ),
-    MethodSpec(
-        name="thread/items/list",
-        params=thread_history.ItemsListParams,
-        result=thread_history.ItemsListResult,
-        experimental_fields=(("defer_output", "deferOutput"),),
-    ),
-    MethodSpec(
-        name="thread/items/read",
-        params=thread_history.ItemsReadParams,
-        result=thread_history.ItemsReadResult,
-        experimental=True,
-    ),
-    MethodSpec(
-        name="thread/events/list",
-        params=thread_events.EventsListParams,
-        result=thread_events.EventsListResult,
-        experimental=True,
-    ),
-    MethodSpec(
-        name="thread/search",
-        params=thread_history.ThreadSearchParams,
-        result=thread_history.ThreadSearchResult,
-        experimental=True,
-    ),
-    MethodSpec(
-        name="thread/searchOccurrences",
-        params=thread_history.OccurrencesParams,
-        result=thread_history.OccurrencesResult,
-        experimental=True,
-    ),
-    MethodSpec(
-        name="thread/name/set",
-        params=thread_changes.ThreadNameParams,
-        result=threads.Empty,
-        lane=_THREAD,
-    ),
-    MethodSpec(
-        name="thread/metadata/update",
-        params=thread_changes.ThreadMetadataParams,
-        result=threads.ThreadResult,
-        lane=_THREAD,
-        experimental_fields=(
-            ("project_id", "projectId"),
-            ("daybreak_enabled", "daybreakEnabled"),
-        ),
-    ),
-    MethodSpec(
-        name="thread/memoryMode/set",
-        params=thread_changes.MemoryModeParams,
-        result=threads.Empty,
-        lane=_THREAD,
-        experimental=True,
-    ),
-    MethodSpec(
-        name="thread/settings/update",
-        params=thread_changes.ThreadSettingsParams,
-        result=threads.Empty,
-        lane=_THREAD,
-        experimental=True,
-    ),
-    MethodSpec(
-        name="thread/increment_elicitation",
-        params=threads.ThreadIdParams,
-        result=thread_changes.ElicitationResult,
-        lane=_THREAD,
-        experimental=True,
-    ),
-    MethodSpec(
-        name="thread/decrement_elicitation",
-        params=threads.ThreadIdParams,
-        result=thread_changes.ElicitationResult,
-        lane=_THREAD,
-        experimental=True,
-    ),
-    MethodSpec(
-        name="thread/goal/set",
-        params=thread_work.GoalSetParams,
-        result=thread_work.GoalSetResult,
-        lane=_THREAD,
-    ),
-    MethodSpec(
-        name="thread/goal/get",
-        params=threads.ThreadIdParams,
-        result=thread_work.GoalGetResult,
-        lane=_THREAD,
-    ),
-    MethodSpec(
-        name="thread/goal/clear",
-        params=threads.ThreadIdParams,
-        result=thread_work.GoalClearResult,
-        lane=_THREAD,
-    ),
-    MethodSpec(
-        name="thread/queue/add",
-        params=thread_work.QueueAddParams,
-        result=thread_work.QueueSubmissionResult,
-        lane=_THREAD,
-        experimental=True,
-    ),
-    MethodSpec(
-        name="thread/queue/list",
-        params=thread_work.QueueListParams,
-        result=thread_work.QueueListResult,
-        lane=_THREAD,
-        experimental=True,
-    ),
-    MethodSpec(
-        name="thread/queue/update",
-        params=thread_work.QueueUpdateParams,
-        result=thread_work.QueueSubmissionResult,
-        lane=_THREAD,
-        experimental=True,
-    ),
-    MethodSpec(
-        name="thread/queue/delete",
-        params=thread_work.QueueDeleteParams,
-        result=thread_work.QueueDeleteResult,
-        lane=_THREAD,
-        experimental=True,
-    ),
-    MethodSpec(
-        name="thread/queue/reorder",
-        params=thread_work.QueueReorderParams,
-        result=threads.Empty,
-        lane=_THREAD,
-        experimental=True,
-    ),
-    MethodSpec(
-        name="thread/queue/start",
-        params=thread_work.QueueStartParams,
-        result=thread_work.QueueStartResult,
-        lane=_THREAD,
-        experimental=True,
-    ),
-    MethodSpec(
-        name="thread/rollback",
-        params=thread_changes.ThreadRollbackParams,
-        result=threads.ThreadResult,
-        lane=_THREAD,
-    ),
-    MethodSpec(
-        name="thread/revert",
-        params=thread_changes.ThreadRevertParams,
-        result=thread_changes.ThreadRevertResult,
-        lane=_THREAD,
-    ),
-    MethodSpec(
-        name="thread/inject_items",
-        params=thread_changes.InjectItemsParams,
-        result=threads.Empty,
-        lane=_THREAD,
-    ),
-    MethodSpec(
         name="thread/unsubscribe",
         params=threads.ThreadIdParams,
         result=threads.UnsubscribeResult,
@@ -289,56 +92,6 @@ _OFFERED = (
     ),
     MethodSpec(name="turn/interrupt", params=turns.TurnInterruptParams, result=threads.Empty),
     MethodSpec(
-        name="approval/list",
-        params=approvals.ApprovalListParams,
-        result=approvals.ApprovalListResult,
-        optional_params=True,
-    ),
-    MethodSpec(
-        name="approval/answer",
-        params=approvals.ApprovalAnswerParams,
-        result=approvals.ApprovalAnswerResult,
-        lane=_THREAD,
-    ),
-    MethodSpec(
-        name="review/start",
-        params=special_turns.ReviewStartParams,
-        result=special_turns.ReviewStartResult,
-        lane=_THREAD,
-    ),
-    MethodSpec(
-        name="thread/compact/start",
-        params=threads.ThreadIdParams,
-        result=threads.Empty,
-        lane=_THREAD,
-    ),
-    MethodSpec(
-        name="thread/shellCommand",
-        params=special_turns.ShellCommandParams,
-        result=threads.Empty,
-        lane=_THREAD,
-    ),
-    MethodSpec(
-        name="thread/backgroundTerminals/list",
-        params=terminals.TerminalsListParams,
-        result=terminals.TerminalsListResult,
-        experimental=True,
-    ),
-    MethodSpec(
-        name="thread/backgroundTerminals/terminate",
-        params=terminals.TerminalTerminateParams,
-        result=terminals.TerminalTerminateResult,
-        lane=_THREAD,
-        experimental=True,
-    ),
-    MethodSpec(
-        name="thread/backgroundTerminals/clean",
-        params=threads.ThreadIdParams,
-        result=threads.Empty,
-        lane=_THREAD,
-        experimental=True,
-    ),
-    MethodSpec(
         name="turn/settings/update",
         params=turns.TurnSettingsParams,
         result=turns.TurnSettingsResult,
@@ -354,12 +107,34 @@ _OFFERED = (
     ),
 )
 
-METHODS: dict[str, MethodSpec] = {
-    **{spec.name: spec for spec in (*_OFFERED, *HOST_METHODS)},
-    **{name: MethodSpec(name=name, offered=False) for name in NOT_OFFERED.split()},
-    **{
-        name: MethodSpec(name=name, offered=False, experimental=True)
-        for name in NOT_OFFERED_EXPERIMENTAL.split()
-    },
-}
+
+def _of_conversations() -> Mapping[str, MethodSpec]:
+    return {spec.name: spec for spec in _CONVERSATION}
+
+
+def _of_threads() -> Mapping[str, MethodSpec]:
+    from treadle.wire.protocol.thread_methods import THREAD_METHODS
+
+    return {spec.name: spec for spec in THREAD_METHODS}
+
+
+def _of_the_host() -> Mapping[str, MethodSpec]:
+    from treadle.wire.protocol.host_methods import HOST_METHODS
+
+    return {spec.name: spec for spec in HOST_METHODS}
+
+
+def _not_offered() -> Mapping[str, MethodSpec]:
+    from treadle.wire.protocol.not_offered import NOT_OFFERED, NOT_OFFERED_EXPERIMENTAL
+
+    return {
+        **{name: MethodSpec(name=name, offered=False) for name in NOT_OFFERED.split()},
+        **{
+            name: MethodSpec(name=name, offered=False, experimental=True)
+            for name in NOT_OFFERED_EXPERIMENTAL.split()
+        },
+    }
+
+
+METHODS = LateTable(_of_conversations, _of_threads, _of_the_host, _not_offered)
 """Every known method by name."""

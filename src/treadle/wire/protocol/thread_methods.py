@@ -1,0 +1,260 @@
+"""Rows of the method table for what is done to threads besides conversing in them.
+
+`methods` makes the one table of these and others; nothing else reads them.
+"""
+
+from treadle.wire.protocol import (
+    approvals,
+    special_turns,
+    terminals,
+    thread_changes,
+    thread_events,
+    thread_history,
+    thread_work,
+    threads,
+)
+from treadle.wire.protocol.method_spec import Lane, MethodSpec
+
+_THREAD = Lane("thread", "thread_id")
+
+THREAD_METHODS = (
+    MethodSpec(
+        name="thread/archive", params=threads.ThreadIdParams, result=threads.Empty, lane=_THREAD
+    ),
+    MethodSpec(
+        name="thread/unarchive",
+        params=threads.ThreadIdParams,
+        result=threads.ThreadResult,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="thread/delete",
+        params=threads.ThreadIdParams,
+        result=threads.Empty,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="thread/fork",
+        params=thread_changes.ThreadForkParams,
+        result=threads.ThreadSession,
+        lane=_THREAD,
+        experimental_fields=(
+            ("path", "path"),
+            ("before_turn_id", "beforeTurnId"),
+            ("permissions", "permissions"),
+            ("runtime_workspace_roots", "runtimeWorkspaceRoots"),
+            ("attach_to_source", "attachToSource"),
+            ("defer_goal_continuation", "deferGoalContinuation"),
+            ("experimental_prediction_mode", "experimentalPredictionMode"),
+            ("experimental_disable_prediction_mcp", "experimentalDisablePredictionMcp"),
+        ),
+    ),
+    MethodSpec(
+        name="thread/turns/list",
+        params=thread_history.TurnsListParams,
+        result=thread_history.TurnsListResult,
+    ),
+    MethodSpec(
+        name="thread/items/list",
+        params=thread_history.ItemsListParams,
+        result=thread_history.ItemsListResult,
+        experimental_fields=(("defer_output", "deferOutput"),),
+    ),
+    MethodSpec(
+        name="thread/items/read",
+        params=thread_history.ItemsReadParams,
+        result=thread_history.ItemsReadResult,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/events/list",
+        params=thread_events.EventsListParams,
+        result=thread_events.EventsListResult,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/search",
+        params=thread_history.ThreadSearchParams,
+        result=thread_history.ThreadSearchResult,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/searchOccurrences",
+        params=thread_history.OccurrencesParams,
+        result=thread_history.OccurrencesResult,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/name/set",
+        params=thread_changes.ThreadNameParams,
+        result=threads.Empty,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="thread/metadata/update",
+        params=thread_changes.ThreadMetadataParams,
+        result=threads.ThreadResult,
+        lane=_THREAD,
+        experimental_fields=(
+            ("project_id", "projectId"),
+            ("daybreak_enabled", "daybreakEnabled"),
+        ),
+    ),
+    MethodSpec(
+        name="thread/memoryMode/set",
+        params=thread_changes.MemoryModeParams,
+        result=threads.Empty,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/settings/update",
+        params=thread_changes.ThreadSettingsParams,
+        result=threads.Empty,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/increment_elicitation",
+        params=threads.ThreadIdParams,
+        result=thread_changes.ElicitationResult,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/decrement_elicitation",
+        params=threads.ThreadIdParams,
+        result=thread_changes.ElicitationResult,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/goal/set",
+        params=thread_work.GoalSetParams,
+        result=thread_work.GoalSetResult,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="thread/goal/get",
+        params=threads.ThreadIdParams,
+        result=thread_work.GoalGetResult,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="thread/goal/clear",
+        params=threads.ThreadIdParams,
+        result=thread_work.GoalClearResult,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="thread/queue/add",
+        params=thread_work.QueueAddParams,
+        result=thread_work.QueueSubmissionResult,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/queue/list",
+        params=thread_work.QueueListParams,
+        result=thread_work.QueueListResult,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/queue/update",
+        params=thread_work.QueueUpdateParams,
+        result=thread_work.QueueSubmissionResult,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/queue/delete",
+        params=thread_work.QueueDeleteParams,
+        result=thread_work.QueueDeleteResult,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/queue/reorder",
+        params=thread_work.QueueReorderParams,
+        result=threads.Empty,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/queue/start",
+        params=thread_work.QueueStartParams,
+        result=thread_work.QueueStartResult,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/rollback",
+        params=thread_changes.ThreadRollbackParams,
+        result=threads.ThreadResult,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="thread/revert",
+        params=thread_changes.ThreadRevertParams,
+        result=thread_changes.ThreadRevertResult,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="thread/inject_items",
+        params=thread_changes.InjectItemsParams,
+        result=threads.Empty,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="approval/list",
+        params=approvals.ApprovalListParams,
+        result=approvals.ApprovalListResult,
+        optional_params=True,
+    ),
+    MethodSpec(
+        name="approval/answer",
+        params=approvals.ApprovalAnswerParams,
+        result=approvals.ApprovalAnswerResult,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="review/start",
+        params=special_turns.ReviewStartParams,
+        result=special_turns.ReviewStartResult,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="thread/compact/start",
+        params=threads.ThreadIdParams,
+        result=threads.Empty,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="thread/shellCommand",
+        params=special_turns.ShellCommandParams,
+        result=threads.Empty,
+        lane=_THREAD,
+    ),
+    MethodSpec(
+        name="thread/backgroundTerminals/list",
+        params=terminals.TerminalsListParams,
+        result=terminals.TerminalsListResult,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/backgroundTerminals/terminate",
+        params=terminals.TerminalTerminateParams,
+        result=terminals.TerminalTerminateResult,
+        lane=_THREAD,
+        experimental=True,
+    ),
+    MethodSpec(
+        name="thread/backgroundTerminals/clean",
+        params=threads.ThreadIdParams,
+        result=threads.Empty,
+        lane=_THREAD,
+        experimental=True,
+    ),
+)
+"""Every offered method of threads that `methods` does not have, in the reference page's order."""
