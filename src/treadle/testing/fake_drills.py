@@ -16,6 +16,9 @@ from urllib.parse import quote, quote_plus
 from treadle.testing.fake_scripts import SCRIPTS, show_command, show_output
 from treadle.testing.fake_server import FakeServer, Refused, Script
 
+CRUMBS_EACH = 23
+"""Every so many forms of a secret come in pieces of one to three characters."""
+
 
 def dies_by_signal(number: signal.Signals, server: FakeServer, _prompt: str) -> None:
     """The process is killed by a signal in the middle of a turn."""
@@ -74,8 +77,7 @@ def tell_secrets(server: FakeServer, _prompt: str) -> None:
     for number, form in enumerate(told):
         item_id = f"tool_{number}"
         show_command(server, "started", item_id, f"curl -H 'key: {form}'")
-        cut = number % (len(form) - 1) + 1
-        for piece in (form[:cut], form[cut:]):
+        for piece in _pieces(form, number):
             show_output(server, item_id, piece)
             server.in_turn("item/agentMessage/delta", itemId=f"msg_{number}", delta=piece)
         show_command(server, "completed", item_id, f"echo {form}", aggregatedOutput=form)
@@ -94,6 +96,15 @@ def tell_secrets(server: FakeServer, _prompt: str) -> None:
 def _secrets(home: str) -> Iterator[str]:
     texts = json.loads((Path(home) / "auth.json").read_text())
     yield from (value for value in texts.values() if isinstance(value, str))
+
+
+def _pieces(form: str, number: int) -> list[str]:
+    """A form as a stream cuts it: in two at one place after the other, now and then in crumbs."""
+    if number % CRUMBS_EACH == 0:
+        size = number // CRUMBS_EACH % 3 + 1
+        return [form[at : at + size] for at in range(0, len(form), size)]
+    cut = number % (len(form) - 1) + 1
+    return [form[:cut], form[cut:]]
 
 
 def _forms(secret: str) -> Iterator[str]:
