@@ -8,11 +8,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from faults.history import FinalRun, History, Logged
+from faults.history import FinalRun, History, Logged, is_within
 
 CLOSED = {"completed", "failed", "cancelled", "rejected", "superseded", "expired"}
 TURN = "turn"
 ENDS_OF_A_LEASE = {"run-claimed", "run-released", "run-lease-expired", "run-terminal"}
+EXITED = "runner-crashed"
 ACKNOWLEDGED = {"command-acknowledged", "interrupt-command-acknowledged"}
 
 
@@ -258,10 +259,32 @@ def no_secret_shows(history: History) -> Finding:
 
 
 def tenants_are_apart(history: History) -> Finding:
-    """I11: nobody was shown a row of another tenant."""
+    """I11: nobody was shown a row of another tenant, or of another project than the caller's."""
     for shown in history.shown:
-        if shown.caller != shown.owner:
+        if not is_within(shown.owner, shown.caller):
             yield Violation("I11", shown.place, f"{shown.caller} saw a row of {shown.owner}")
+
+
+def reports_end_their_own(history: History) -> Finding:
+    """I12: a lease ends as that of a runner that is gone only when its holder was reported so.
+
+    Once an answer said that it ended, nothing of its holder is accepted any more.
+    """
+    known = {(grant.run, grant.epoch) for grant in history.granted}
+    reported = {(report.run, report.epoch) for report in history.reported}
+    for final in history.final.values():
+        for event in final.log:
+            if event.phase != "run-lease-expired" or event.facts.get("failureKind") != EXITED:
+                continue
+            ended = final.run, int(event.facts["epoch"])
+            if ended in known - reported:
+                what = f"seq {event.seq}: epoch {ended[1]} ended, whose holder nobody reported"
+                yield Violation("I12", final.run, what)
+    over = {(r.run, r.epoch): r.lapsed_at for r in history.reported if r.lapsed_at is not None}
+    for ack in history.acked:
+        ended_at = over.get((ack.run, ack.epoch))
+        if ended_at is not None and ack.asked_at > ended_at and not ack.duplicate:
+            yield Violation("I12", ack.run, f"a write of epoch {ack.epoch} came after its report")
 
 
 INVARIANTS: tuple[Callable[[History], Finding], ...] = (
@@ -276,6 +299,7 @@ INVARIANTS: tuple[Callable[[History], Finding], ...] = (
     nobody_waits_for_ever,
     no_secret_shows,
     tenants_are_apart,
+    reports_end_their_own,
 )
 
 

@@ -10,7 +10,7 @@ import msgspec
 from faults.api import Api, Unknown
 from faults.collect import decode_page
 from faults.history import Copy, Forged, digest_of
-from faults.recorder import Recorder
+from faults.recorder import Place, Recorder
 from faults.writer import Job
 
 STALLED_SECONDS = 20.0
@@ -28,14 +28,17 @@ class Frame(msgspec.Struct, rename="camel"):
 _decode_frame = msgspec.json.Decoder(Frame).decode
 
 
-async def make_run(api: Api, recorder: Recorder, name: str, **body: Any) -> str:
+async def make_run(api: Api, recorder: Recorder, name: str, place: Place, **body: Any) -> str:
     """A run under an idempotency key, asked for twice at once; its id."""
+    token = place.tokens["submitter"]
     asked = {**body, "idempotencyKey": f"run-{name}", "maxAttempts": 1000}
-    answers = await asyncio.gather(*(api.insist("POST", "/runs", asked) for _ in range(2)))
+    answers = await asyncio.gather(*(api.insist("POST", "/runs", asked, token) for _ in range(2)))
     for answer in answers:
         assert answer.ok, answer.body
         recorder.keyed("runs", f"run-{name}", answer.body["id"])
-    return str(answers[0].body["id"])
+    run_id = str(answers[0].body["id"])
+    recorder.owner_of_run[run_id] = place.name
+    return run_id
 
 
 class Poster:
@@ -63,7 +66,8 @@ class Poster:
         body = {"type": kind, "payload": payload, "idempotencyKey": key}
         path = f"/runs/{self._job.run_id}/commands"
         times = 2 if self._rng.random() < 0.5 else 1
-        asking = (self._api.insist("POST", path, body) for _ in range(times))
+        token = self._job.place.tokens["submitter"]
+        asking = (self._api.insist("POST", path, body, token) for _ in range(times))
         for answer in await asyncio.gather(*asking):
             if answer.ok:
                 self._recorder.keyed(self._job.run_id, key, answer.body["id"])
@@ -74,9 +78,10 @@ class Poster:
 class Subscriber:
     """Follows a run to its end over as many connections as it takes, each to another manager."""
 
-    def __init__(self, api: Api, recorder: Recorder, run_id: str, name: str) -> None:
+    def __init__(self, api: Api, recorder: Recorder, run_id: str, name: str, token: str) -> None:
         self._api = api
         self._run_id = run_id
+        self._token = token
         self.copy = Copy(name, run_id)
         recorder.runs[run_id].copies.append(self.copy)
 
@@ -85,7 +90,7 @@ class Subscriber:
         while not self.copy.saw_end:
             url = f"{self._api.any_url()}/api/v1/runs/{self._run_id}/stream"
             seen = self.copy.seqs[-1] if self.copy.seqs else 0
-            headers = {"Last-Event-ID": str(seen)}
+            headers = {"Last-Event-ID": str(seen), "Authorization": f"Bearer {self._token}"}
             timeout = aiohttp.ClientTimeout(total=None, sock_read=STALLED_SECONDS)
             try:
                 async with self._api.http.get(url, headers=headers, timeout=timeout) as answer:
@@ -102,7 +107,9 @@ class Subscriber:
         while not self.copy.saw_end:
             seen = self.copy.seqs[-1] if self.copy.seqs else 0
             try:
-                answer = await self._api.ask("GET", f"{path}{seen}", seconds=STALLED_SECONDS)
+                answer = await self._api.ask(
+                    "GET", f"{path}{seen}", token=self._token, seconds=STALLED_SECONDS
+                )
             except Unknown:
                 continue
             if not answer.ok:

@@ -56,6 +56,18 @@ class Granted:
 
 
 @dataclass(frozen=True, slots=True)
+class Reported:
+    """That who holds an epoch was reported gone, or is about to be.
+
+    `lapsed_at` is when an answer said that its lease lapsed by this; None: no such answer came.
+    """
+
+    run: str
+    epoch: int
+    lapsed_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Keyed:
     """A write with an idempotency key that was answered with the id of what it made."""
 
@@ -73,9 +85,14 @@ class Forged:
     accepted: bool
 
 
+def is_within(owner: str, caller: str) -> bool:
+    """Whether what is `owner`'s is `caller`'s to see; both read TENANT or TENANT/PROJECT."""
+    return owner == caller or owner.startswith(f"{caller}/")
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A row that a caller of one tenant was shown."""
+    """A row that a caller of one tenant or project was shown."""
 
     caller: str
     owner: str
@@ -170,6 +187,7 @@ class History:
     tried: list[Tried] = field(default_factory=list[Tried])
     acked: list[Acked] = field(default_factory=list[Acked])
     granted: list[Granted] = field(default_factory=list[Granted])
+    reported: list[Reported] = field(default_factory=list[Reported])
     keyed: list[Keyed] = field(default_factory=list[Keyed])
     forged: list[Forged] = field(default_factory=list[Forged])
     shown: list[Shown] = field(default_factory=list[Shown])

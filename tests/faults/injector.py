@@ -129,6 +129,12 @@ class Injector:
     async def _writer_sleeps(self, fault: Planned) -> bool:
         return self._meet("sleep", fault)
 
+    async def _writer_exits(self, fault: Planned) -> bool:
+        return self._meet("exit", fault)
+
+    async def _writer_accused(self, fault: Planned) -> bool:
+        return self._meet("accused", fault)
+
     def _meet(self, fate: str, fault: Planned) -> bool:
         writers = [writer for writer in self._writers if not writer.is_over]
         for writer in writers[fault.pick % len(writers) :][:1] if writers else []:

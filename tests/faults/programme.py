@@ -23,8 +23,9 @@ from faults.clients import Poster, Subscriber, Thief, make_run
 from faults.collect import read_final
 from faults.injector import Injector
 from faults.real_runners import RUNNER_LEASES, Dialogue, RunnerSpots
-from faults.recorder import Recorder
+from faults.recorder import Place, Recorder
 from faults.schedule import Programme
+from faults.tenants import CALLERS, PLACES, Visitor, settle
 from faults.world import World, make_world
 from faults.writer import Job, Writer
 
@@ -51,6 +52,9 @@ class Report:
     forged: int = 0
     accepted: int = 0
     fenced: int = 0
+    reported: int = 0
+    looks: int = 0
+    rows: int = 0
     longest_stall: float = 0.0
     faults: Counter[str] = field(default_factory=Counter[str])
     skipped: Counter[str] = field(default_factory=Counter[str])
@@ -69,16 +73,17 @@ class Report:
             f"{sum(self.faults.values())} faults: {_counts(self.faults)}",
             (
                 f"{self.forged} writes without a right to it, {self.accepted} accepted; "
-                f"{self.fenced} lives fenced; longest time without an acknowledgement "
-                f"{self.longest_stall:.1f} s"
+                f"{self.fenced} lives fenced, {self.reported} reported gone; longest time without "
+                f"an acknowledgement {self.longest_stall:.1f} s"
             ),
+            f"{self.rows} rows shown to visitors of tenants and projects by {self.looks} requests",
         ]
         if self.skipped:
             lines.append(f"left out, nobody was there to meet them: {_counts(self.skipped)}")
         lines += [f"ODD {each}" for each in self.odd[:20]]
         lines += [f"VIOLATION {each}" for each in self.violations[:50]]
         verdict = "NOT HELD" if self.violations or self.odd else "held"
-        lines.append(f"I1-I9: {verdict}; again with: {self.programme.again}")
+        lines.append(f"I1-I9, I11, I12: {verdict}; again with: {self.programme.again}")
         return "\n".join(lines)
 
 
@@ -120,18 +125,26 @@ class _Run:
         programme = self._programme
         urls = [manager.url for manager in self._world.managers]
         async with Api(urls, self._rng("api")) as api, self._runners(urls) as runners:
-            work = await self._start_work(api)
+            places, callers = await self._settle(api)
+            runners.begin(self._recorder, callers[0])
+            work = await self._start_work(api, places)
             injector = Injector(self._world, self._writers, runners, programme.lease_ms)
             thief = Thief(api, self._recorder, self._rng("thief"))
             loop = asyncio.get_running_loop()
+            visitors = [
+                Visitor(api, self._recorder, caller, self._rng("visitor", caller.name))
+                for caller in callers
+            ]
             beside = [loop.create_task(thief.run(0.1)), loop.create_task(self._watch())]
+            beside += [loop.create_task(visitor.run(0.1)) for visitor in visitors]
             try:
                 await self._meet_faults(injector, work)
                 await self._quiet(work)
             finally:
                 for task in [*work, *beside]:
                     task.cancel()
-                await asyncio.gather(*work, *beside, return_exceptions=True)
+                ends = await asyncio.gather(*work, *beside, return_exceptions=True)
+                self._report.odd += [repr(end) for end in ends if isinstance(end, Exception)]
             self._report.odd += api.odd
             self._report.asked, self._report.unknown = api.asked, api.unknown
             self._report.faults, self._report.skipped = injector.done, injector.skipped
@@ -139,6 +152,11 @@ class _Run:
         await self._check()
         self._report.seconds = time.monotonic() - began
         return self._report
+
+    async def _settle(self, api: Api) -> tuple[list[Place], list[Place]]:
+        """Where runs are, and of where visitors are."""
+        made = {name: await settle(api, name) for name in sorted({*PLACES, *CALLERS})}
+        return [made[name] for name in PLACES], [made[name] for name in CALLERS]
 
     @contextlib.asynccontextmanager
     async def _runners(self, urls: list[str]) -> AsyncGenerator[RunnerSpots]:
@@ -151,28 +169,31 @@ class _Run:
         finally:
             await runners.stop()
 
-    async def _start_work(self, api: Api) -> "list[asyncio.Task[None]]":
+    async def _start_work(self, api: Api, places: list[Place]) -> "list[asyncio.Task[None]]":
         programme, recorder = self._programme, self._recorder
         work: list[Coroutine[Any, Any, None]] = []
         quota = programme.events // programme.runs
         for number in range(programme.runs):
-            name = f"w{number}"
-            run_id = await make_run(api, recorder, name, backendProfile="volume")
+            name, place = f"w{number}", places[number % len(places)]
+            run_id = await make_run(api, recorder, name, place, backendProfile="volume")
             max_batch = min(500, max(4, quota // 40))
-            job = Job(run_id, name, quota, max_batch, programme.lease_ms)
+            job = Job(run_id, name, quota, max_batch, programme.lease_ms, place, number % 2 == 1)
             self._writers.append(Writer(api, recorder, job, self._rng("writer", number)))
             work.append(self._writers[-1].run())
             pause = 0.2 + quota / 8000
             poster = Poster(api, recorder, job, self._rng("poster", number))
             work.append(poster.run(COMMANDS_PER_RUN, pause))
-            follower = Subscriber(api, recorder, run_id, f"s{number}")
+            follower = Subscriber(api, recorder, run_id, f"s{number}", place.tokens["reader"])
             work.append(follower.poll() if number % 3 == 2 else follower.stream())
         for number in range(programme.sessions):
-            dialogue = Dialogue(api, recorder, f"d{number}", self._rng("dialogue", number))
+            place = places[number % 2]  # those of one tenant, as their runners
+            rng = self._rng("dialogue", number)
+            dialogue = Dialogue(api, recorder, f"d{number}", place, rng)
             await dialogue.make(self._folder)
             self._dialogues.append(dialogue)
             work.append(dialogue.run(programme.turns))
-            work.append(Subscriber(api, recorder, dialogue.run_id, f"f{number}").stream())
+            token = place.tokens["reader"]
+            work.append(Subscriber(api, recorder, dialogue.run_id, f"f{number}", token).stream())
         loop = asyncio.get_running_loop()
         return [loop.create_task(each) for each in work]
 
@@ -233,11 +254,15 @@ class _Run:
             report.frames += sum(len(copy.seqs) for copy in history.copies)
             report.epochs += sum(e.phase == "run-claimed" for e in history.final[run_id].log)
             report.forged += len(history.forged)
+            report.reported += sum(r.lapsed_at is None for r in history.reported)
             report.accepted += sum(forged.accepted for forged in history.forged)
             report.violations += check(history)
             history.final = {}
         report.acked = self._recorder.acked_events
         report.fenced = sum(writer.fenced for writer in self._writers)
+        report.rows, report.looks = self._recorder.rows_shown, self._recorder.looks
+        report.forged += len(self._recorder.common.forged)
+        report.accepted += sum(forged.accepted for forged in self._recorder.common.forged)
         report.violations += check(self._recorder.common)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import random
 import signal
 import sys
@@ -10,11 +11,12 @@ from typing import Any
 
 from faults.api import Api
 from faults.clients import make_run
-from faults.recorder import Recorder
+from faults.recorder import Place, Recorder
 from fleet.harness import make_home
-from support.command_line import Home, Running, start
+from support.command_line import Home, Running, named_descendants, start
 
 PROFILE = "drill"
+TOKEN = "runner-token"
 RUNNER_LEASES = 2
 """How many times a light writer's lease a real runner's is."""
 BACKEND_COUNT = "60"
@@ -37,13 +39,20 @@ HANGING_TURNS = ["missing-terminal", "tool-hangs-before-turn-start-response", "s
 
 
 class RunnerSpot:
-    """One `treadle runner serve` process, started again whenever it ends."""
+    """One `treadle runner serve`, started again whenever it ends.
 
-    def __init__(self, name: str, manager_url: str, folder: Path, lease_ms: int) -> None:
+    Where it is `supervised`, faults meet the worker process, whose end its parent sees; a worker
+    that is armed to die has none, or the next one would be armed as well.
+    """
+
+    def __init__(
+        self, name: str, manager_url: str, folder: Path, lease_ms: int, *, supervised: bool
+    ) -> None:
         self.name = name
+        self._supervised = supervised
         self._arguments = [
-            *("runner", "serve", "--unsupervised", "--manager-url", manager_url),
-            *("--runner-id", name),
+            *("runner", "serve", "--manager-url", manager_url, "--runner-id", name),
+            *("--token-file", str(folder / TOKEN)),
             *("--backend-profile", PROFILE, "--lease-ms", str(lease_ms), "--max-runs", "2"),
             *("--idle-timeout-ms", "2000", "--poll-interval-ms", "200"),
             *("--codex-command", sys.executable, "--codex-home", str(folder / "codex")),
@@ -62,18 +71,29 @@ class RunnerSpot:
     def kill(self, points: str) -> None:
         """Kill it; the next one is armed for `points`."""
         self._points = points
-        if self._running is not None:
+        if points and self._running is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._running.signal(signal.SIGKILL)
+        else:
+            self._signal_worker(signal.SIGKILL)
 
     async def sleep(self, seconds: float) -> None:
         """Stop the process for a while, then let it go on."""
-        running = self._running
-        if running is not None:
+        stopped = self._signal_worker(signal.SIGSTOP)
+        await asyncio.sleep(seconds)
+        for pid in stopped:
             with contextlib.suppress(ProcessLookupError):
-                running.signal(signal.SIGSTOP)
-                await asyncio.sleep(seconds)
-                running.signal(signal.SIGCONT)
+                os.kill(pid, signal.SIGCONT)
+
+    def _signal_worker(self, number: signal.Signals) -> list[int]:
+        """Signal the process that holds runs; which one it was, if there was one."""
+        if self._running is None or self._running.process.returncode is not None:
+            return []
+        pids = named_descendants(self._running.pid, "serve") or [self._running.pid]
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return pids
 
     async def stop(self) -> None:
         """End for good."""
@@ -88,11 +108,12 @@ class RunnerSpot:
         while True:
             variables = {"TREADLE_FAKE_BACKEND_MODE": "as-told"}
             variables["TREADLE_FAKE_BACKEND_COUNT"] = BACKEND_COUNT
+            alone = [] if self._supervised and not self._points else ["--unsupervised"]
             if self._points:
                 variables["TREADLE_FAULT_POINTS"] = self._points
                 self._points = ""
             home = Home(self._folder / "home", variables)
-            running = self._running = await start(home, *self._arguments)
+            running = self._running = await start(home, *self._arguments, *alone)
             await running.process.wait()
             await running.kill()
             self.stderr.append(running.err.text)
@@ -104,10 +125,17 @@ class RunnerSpots:
     def __init__(self, urls: list[str], folder: Path, *, count: int, lease_ms: int) -> None:
         if count:
             make_home(folder / "codex", "sk-not-a-secret")
+        self._folder = folder
         self.spots = [
-            RunnerSpot(f"real-{n}", urls[n % len(urls)], folder, lease_ms) for n in range(count)
+            RunnerSpot(f"real-{n}", urls[n % len(urls)], folder, lease_ms, supervised=n % 2 == 1)
+            for n in range(count)
         ]
+
+    def begin(self, recorder: Recorder, place: Place) -> None:
+        """Start them all, for the runs of a tenant."""
+        (self._folder / TOKEN).write_text(place.tokens["runner"])
         for spot in self.spots:
+            recorder.owner_of_runner[spot.name] = place.name
             spot.begin()
 
     async def kill(self, pick: int, points: str = "") -> None:
@@ -127,10 +155,13 @@ class RunnerSpots:
 class Dialogue:
     """Posts turns to a run that a real runner works on, interrupts what hangs, then closes it."""
 
-    def __init__(self, api: Api, recorder: Recorder, name: str, rng: random.Random) -> None:
+    def __init__(
+        self, api: Api, recorder: Recorder, name: str, place: Place, rng: random.Random
+    ) -> None:
         self._api = api
         self._recorder = recorder
         self._name = name
+        self._place = place
         self._rng = rng
         self._posted = 0
         self.run_id = ""
@@ -142,6 +173,7 @@ class Dialogue:
             self._api,
             self._recorder,
             self._name,
+            self._place,
             backendProfile=PROFILE,
             workspaceRef={"kind": "host-path", "path": str(workspace)},
             executionPolicy=policy,
@@ -166,7 +198,8 @@ class Dialogue:
                 await self._until_closed(turn["id"])
         await self._post("close", {})
         path = f"/runs/{self.run_id}"
-        while (await self._api.insist("GET", path)).body["terminalStatus"] is None:
+        token = self._place.tokens["reader"]
+        while (await self._api.insist("GET", path, token=token)).body["terminalStatus"] is None:
             await asyncio.sleep(0.3)
 
     async def _post(
@@ -177,7 +210,8 @@ class Dialogue:
         key = f"{self._name}-{self._posted}"
         body = {"type": kind, "payload": payload, "idempotencyKey": key}
         path = f"/runs/{self.run_id}/commands"
-        asking = [self._api.insist("POST", path, body) for _ in range(2 if twice else 1)]
+        token = self._place.tokens["submitter"]
+        asking = [self._api.insist("POST", path, body, token) for _ in range(2 if twice else 1)]
         answers = await asyncio.gather(*asking)
         for answer in answers:
             if answer.ok:
@@ -188,5 +222,9 @@ class Dialogue:
 
     async def _until_closed(self, command_id: str) -> None:
         path = f"/runs/{self.run_id}/commands/{command_id}"
-        while (await self._api.insist("GET", path)).body["state"] in {"pending", "delivered"}:
+        token = self._place.tokens["reader"]
+        while (await self._api.insist("GET", path, token=token)).body["state"] in {
+            "pending",
+            "delivered",
+        }:
             await asyncio.sleep(0.2)

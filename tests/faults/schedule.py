@@ -27,6 +27,8 @@ MANAGERS = {
 WRITERS = {
     "writer-dies": 12,  # P3
     "writer-sleeps": 12,  # P5: a zombie comes back after another took over
+    "writer-exits": 10,  # somebody saw it and says so, at once or late
+    "writer-accused": 6,  # it is said to be gone, and lives
 }
 DATABASE = {
     "database-crash": 5,  # D1

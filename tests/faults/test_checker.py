@@ -21,6 +21,7 @@ from faults.history import (
     Keyed,
     Leak,
     Logged,
+    Reported,
     Shown,
     Tried,
     digest_of,
@@ -54,7 +55,7 @@ def make_log() -> list[Logged]:
         output(6, (1, 2), "a"),
         status(7, "command-terminal", (1, 3), commandId="t1", state="completed"),
         status(8, "command-acknowledged", (1, 4), commandId="t2"),
-        status(9, "run-lease-expired", epoch=1),
+        status(9, "run-lease-expired", epoch=1, failureKind="runner-crashed"),
         status(10, "run-claimed", epoch=2),
         output(11, (2, 1), "b", **again),
         status(12, "command-acknowledged", (2, 2), commandId="t2"),
@@ -79,9 +80,10 @@ def make_history() -> History:
         tried=[Tried(2.0, RUN, 1, 1, sent[1]), Tried(6.0, RUN, 2, 1, sent[2])],
         acked=[Acked(2.0, 2.1, RUN, 1, 4, 8, False), Acked(6.0, 6.1, RUN, 2, 5, 15, False)],
         granted=[Granted(1.0, 1.1, RUN, 1, "a"), Granted(5.0, 5.1, RUN, 2, "b")],
+        reported=[Reported(RUN, 1), Reported(RUN, 1, lapsed_at=4.0)],
         keyed=[Keyed("runs", "k", RUN), Keyed("runs", "k", RUN)],
         forged=[Forged(RUN, "an old token", accepted=False)],
-        shown=[Shown("acme", "acme", "/runs")],
+        shown=[Shown("acme", "acme", "/runs"), Shown("acme", "acme/app", "/runs")],
         copies=[seen, late],
         final={RUN: final},
     )
@@ -245,6 +247,19 @@ MUTATIONS: dict[str, tuple[str, Callable[[History], None]]] = {
     "a tenant sees another's row": (
         "I11",
         do(lambda h: h.shown.append(Shown("acme", "rival", "/runs"))),
+    ),
+    "a project sees another's row": (
+        "I11",
+        do(lambda h: h.shown.append(Shown("acme/app", "acme/web", "/runs"))),
+    ),
+    "a tenant sees a row of one whose name is longer": (
+        "I11",
+        do(lambda h: h.shown.append(Shown("acme", "acmes", "/runs"))),
+    ),
+    "a lease ends for a report of nobody": ("I12", do(lambda h: h.reported.clear())),
+    "who was reported gone goes on": (
+        "I12",
+        do(lambda h: h.acked.append(Acked(4.5, 4.6, RUN, 1, 5, 9, duplicate=False))),
     ),
 }
 

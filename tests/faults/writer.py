@@ -7,14 +7,15 @@ be refused. It takes up turns and interrupts in order and closes them.
 
 import asyncio
 import random
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from faults.api import Answer, Api, Unknown
-from faults.history import Acked, Forged, Granted, Tried, digest_of
-from faults.recorder import Recorder
+from faults.history import Acked, Forged, Granted, Reported, Tried, digest_of
+from faults.recorder import Place, Recorder
 
 OPEN = {"pending", "delivered"}
 GONE = {"fenced", "claim-token-invalid"}
@@ -23,13 +24,18 @@ NOT_ENDED_YET = 20.0
 
 @dataclass
 class Job:
-    """A run to be written: at least `quota` events, in batches of up to `max_batch`."""
+    """A run to be written: at least `quota` events, in batches of up to `max_batch`.
+
+    With `same_name` all lives are one runner, as when a process is started again under its name.
+    """
 
     run_id: str
     name: str
     quota: int
     max_batch: int
     lease_ms: int
+    place: Place
+    same_name: bool = False
     no_more_commands: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by who posts the commands, once all are posted."""
 
@@ -39,6 +45,7 @@ class Hold:
     """A claim as its life knows it."""
 
     runner: str
+    session: str
     epoch: int
     token: str
     next_seq: int = 1
@@ -74,7 +81,9 @@ class Writer:
         self.fenced = 0
 
     def meet(self, fate: str) -> None:
-        """The life at work is to end: `die`, or `sleep` and come back as a zombie."""
+        """What the life at work meets: it is to `die`, to `sleep` and come back as a zombie, or to
+        `exit` so that it is seen; `accused`, it goes on and is reported gone.
+        """
         self._fate = fate
 
     async def run(self) -> None:
@@ -82,7 +91,7 @@ class Writer:
         try:
             while True:
                 self._lives += 1
-                hold = await self._claim(f"{self._job.name}-{self._lives}")
+                hold = await self._claim()
                 try:
                     await self._live(hold)
                 except Fenced:
@@ -97,36 +106,49 @@ class Writer:
             fate, self._fate = self._fate, ""
             if fate == "die":
                 return
+            if fate in {"exit", "accused"}:
+                self._beside(self._report(hold))
             if fate == "sleep":
-                task = asyncio.get_running_loop().create_task(self._come_back(hold))
-                self._late.add(task)
-                task.add_done_callback(self._late.discard)
+                self._beside(self._come_back(hold))
+            if fate in {"sleep", "exit"}:
                 return
             await self._write(hold, self._batch(hold))
 
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+
     # Claiming
 
-    async def _claim(self, runner: str) -> Hold:
-        body = {"id": runner, "runId": self._job.run_id, "attemptId": runner}
-        await self._api.insist("POST", "/runners/register", body)
-        ask = {"runnerId": runner, "leaseMs": self._job.lease_ms, "attemptId": runner}
+    async def _claim(self) -> Hold:
+        life = f"{self._job.name}-{self._lives}"
+        runner = self._job.name if self._job.same_name else life
+        body = {"id": runner, "runId": self._job.run_id, "attemptId": life}
+        token = self._job.place.tokens["runner"]
+        self._recorder.owner_of_runner[runner] = self._job.place.name
+        registered = await self._api.insist("POST", "/runners/register", body, token)
+        session = str(registered.body["sessionId"])
+        ask = {"runnerId": runner, "leaseMs": self._job.lease_ms, "attemptId": life}
         while True:
             asked_at = self._recorder.now()
-            answer = await self._api.insist("POST", f"{self._path}/claim", ask)
+            answer = await self._api.insist("POST", f"{self._path}/claim", ask, token)
             if answer.ok:
-                return self._granted(runner, asked_at, answer.body)
+                return self._granted((runner, life), session, asked_at, answer.body)
             if answer.code == "terminal":
                 raise Ended
             if answer.code != "lease-held":
                 self._api.odd.append(f"claim: {answer.body}")
             await self._api.pause()
 
-    def _granted(self, runner: str, asked_at: float, claim: dict[str, Any]) -> Hold:
+    def _granted(
+        self, who: tuple[str, str], session: str, asked_at: float, claim: dict[str, Any]
+    ) -> Hold:
         run_id, epoch = self._job.run_id, int(claim["epoch"])
-        self._history.granted.append(Granted(asked_at, self._recorder.now(), run_id, epoch, runner))
-        self._recorder.newest_epoch[run_id] = max(self._recorder.newest_epoch[run_id], epoch)
-        self._recorder.old_tokens[run_id].append((epoch, claim["token"]))
-        hold = Hold(runner, epoch, claim["token"])
+        runner, life = who
+        grant = Granted(asked_at, self._recorder.now(), run_id, epoch, life)
+        self._recorder.granted(grant, claim["token"])
+        hold = Hold(runner, session, epoch, claim["token"])
         for command in claim["commands"]:
             self._take_command(hold, command)
         return hold
@@ -232,7 +254,7 @@ class Writer:
     async def _fetch_commands(self, hold: Hold) -> None:
         path = f"{self._path}/commands?afterSeq={hold.seen_command}&limit=1000"
         try:
-            answer = await self._api.ask("GET", path)
+            answer = await self._api.ask("GET", path, token=self._job.place.tokens["reader"])
         except Unknown:
             return  # the next answer tells again
         for command in answer.body["items"] if answer.ok else []:
@@ -246,6 +268,23 @@ class Writer:
             return
         where = hold.interrupts if command["type"] == "interrupt" else hold.turns
         where.append(command)
+
+    # Being gone, or said to be
+
+    async def _report(self, hold: Hold) -> None:
+        """Say that a life is over: at once or late, once or twice."""
+        run_id = self._job.run_id
+        self._history.reported.append(Reported(run_id, hold.epoch))
+        await asyncio.sleep(self._rng.choice([0.0, 0.3, 2.0, 2.5]) * self._job.lease_ms / 1000)
+        body = {"sessionId": hold.session, "reason": "killed by SIGKILL"}
+        path, token = f"/runners/{hold.runner}/gone", self._job.place.tokens["runner"]
+        for _ in range(self._rng.choice([1, 1, 2])):
+            answer = await self._api.insist("POST", path, body, token)
+            if not answer.ok:
+                self._api.odd.append(f"report of {hold.runner}: {answer.body}")
+            elif run_id in answer.body["lapsedRuns"]:
+                report = Reported(run_id, hold.epoch, self._recorder.now())
+                self._history.reported.append(report)
 
     # Coming back too late
 

@@ -186,9 +186,14 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def named_descendants(pid: int, word: str) -> list[int]:
+    """Processes below `pid` whose command line has `word` as an argument."""
+    return [each for each in descendants(pid) if word in _arguments(each)]
+
+
 def descendant(pid: int, word: str) -> int:
     """The one process below `pid` whose command line has `word` as an argument."""
-    named = [each for each in descendants(pid) if word in _arguments(each)]
+    named = named_descendants(pid, word)
     assert len(named) == 1, f"{len(named)} processes {word!r} below {pid}"
     return named[0]
 
