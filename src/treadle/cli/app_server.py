@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from treadle.wire.transport.bearer import Authenticator
     from treadle.wire.transport.claimed import ClaimedStreams
 
+_COLLECT_AT_OBJECTS = 5_000
+"""So many new objects are a reason to look for garbage; Python's own number is 700."""
+
 _PLAIN: tuple[list[str], ...] = ([], ["--stdio"], ["--listen", "stdio://"])
 """Command lines that change nothing about configuration or transport."""
 
@@ -58,8 +61,13 @@ def run(arguments: list[str]) -> int:
 
 
 def _loaded() -> None:
-    """Everything is loaded: what is there now stays, and the collector need not look at it."""
+    """Everything is loaded: what is there now stays, and the collector need not look at it.
+
+    What comes later has few cycles; looking for them less often saves a sixth of the time that
+    reading a long thread takes.
+    """
     gc.freeze()
+    gc.set_threshold(_COLLECT_AT_OBJECTS)
     gc.enable()
 
 

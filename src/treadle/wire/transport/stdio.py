@@ -68,6 +68,11 @@ class _Lines(asyncio.Protocol):
         return frames
 
 
+_LONG_BYTES = 1 << 16
+"""A frame above this size is written by itself."""
+_END = memoryview(b"\n")
+
+
 class _Flow(asyncio.Protocol):
     """Knows whether the write side has room."""
 
@@ -115,10 +120,14 @@ class StdioChannel:
         """Write frames as lines; raises ChannelClosed when nobody reads any more."""
         if self._flow.lost:
             raise ChannelClosed
-        frames.append(b"")
         try:
-            # As a view: what the pipe does not take at once is copied once, however long it is.
-            self._write(memoryview(b"\n".join(frames)))
+            if len(frames) == 1 and len(frames[0]) > _LONG_BYTES:
+                # As it is: what the pipe does not take at once is copied once, not three times.
+                self._write(memoryview(frames[0]))
+                self._write(_END)
+            else:
+                frames.append(b"")
+                self._write(memoryview(b"\n".join(frames)))
         except OSError as error:
             self._flow.lost = True
             raise ChannelClosed from error
