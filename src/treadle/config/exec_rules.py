@@ -18,7 +18,7 @@ def read_rule_files(config: Config) -> tuple[list[tuple[Path, str]], list[str]]:
     """Path and text of every readable file in the order of their names, and what was unreadable."""
     folders = [config.home]
     for layer in config.stack.active:
-        dot = layer.metadata["name"].get("dotCodexFolder")
+        dot = layer.name.get("dotCodexFolder")
         if dot is not None:
             folders.append(Path(dot))
     texts: list[tuple[Path, str]] = []
