@@ -87,7 +87,7 @@ def _catch_up(context: Context, opened: Opened) -> None:
     if goal is not None:
         params = {"threadId": thread_id, "turnId": None, "goal": goal}
         subscriptions.notify(context.session, "thread/goal/updated", params)
-    context.services.threads.announce_servers(thread_id)
+    context.services.threads.answered(thread_id)
     subscriptions.requests.replay(context.session, thread_id)
     for below in context.services.threads.loaded.below(thread_id):
         subscriptions.subscribe(context.session, below)

@@ -31,7 +31,6 @@ from treadle.engine.services.thread_queue import Queues
 from treadle.engine.services.threads import Threads
 from treadle.engine.services.turn_launch import TurnLauncher
 from treadle.engine.services.turns import Turns
-from treadle.engine.store.memory import InMemoryThreadStore
 from treadle.engine.store.thread_store import StoreError, ThreadStore
 from treadle.kit.clock import Clock, SystemClock
 from treadle.kit.late import Late
@@ -97,7 +96,6 @@ def build_engine(
     def plan_late() -> tuple[Planner, Callable[[], Awaitable[None]]]:
         from treadle.cli.wiring.planner import make_planner
 
-        probing.start(tell_of_sandbox(sandboxes, started, subscriptions, warnings), "sandbox")
         return make_planner(config, skills, installation_id, record_to, mcp, sandboxes)
 
     planner = LatePlanner(plan_late)
@@ -108,12 +106,17 @@ def build_engine(
     probing = TaskScope("sandbox probe")
     threads = Threads(
         _store(started, clock),
-        InMemoryThreadStore(clock),
+        Late(lambda: _memory_store(None, clock)),
         planner,
         feed,
         clock,
         source=source,
         version=VERSION,
+    )
+    threads.on_answered = Late(
+        lambda: probing.start(
+            tell_of_sandbox(sandboxes, started, subscriptions, warnings), "sandbox"
+        )
     )
     requests = Requests(feed, clock, _patience(started, alone=unattended))
     turns = Turns(threads, feed, clock, TurnLauncher(threads, feed, clock, _journal, requests))
@@ -165,13 +168,18 @@ def _patience(config: Config, *, alone: bool) -> Patience:
 
 def _store(config: Config, clock: Clock) -> ThreadStore:
     if config.store.kind == "in_memory":
-        name = config.store.id
-        return InMemoryThreadStore.for_id(name, clock) if name else InMemoryThreadStore(clock)
+        return _memory_store(config.store.id, clock)
     if config.store.kind == "remote":
         return _remote_store(config.store.endpoint or "", clock)
     from treadle.engine.store.local.store import LocalThreadStore
 
     return LocalThreadStore(config.home, clock, default_provider=config.model.provider.id)
+
+
+def _memory_store(name: str | None, clock: Clock) -> ThreadStore:
+    from treadle.engine.store.memory import InMemoryThreadStore
+
+    return InMemoryThreadStore.for_id(name, clock) if name else InMemoryThreadStore(clock)
 
 
 def _remote_store(endpoint: str, clock: Clock) -> ThreadStore:

@@ -13,11 +13,11 @@ from treadle.domain.policy import Settings
 from treadle.domain.records import ModelItem
 from treadle.domain.skills import Skill
 from treadle.domain.turns import TokenUsage
-from treadle.engine.agent.ports import Announcer, Log, Tools
+from treadle.engine.agent.ports import Announcer, Log
 from treadle.engine.agent.prompt import Surroundings
 from treadle.engine.model.model_client import ModelClient
 from treadle.engine.sandbox.launch_plan import Sandbox
-from treadle.engine.tools.tool import Asker, NobodyToAsk
+from treadle.engine.tools.tool import Asker, NobodyToAsk, Tools
 from treadle.kit.clock import Clock
 
 

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from treadle.domain.budgets import Exhausted
 from treadle.domain.failures import FailureKind
 from treadle.engine.agent.compaction import estimate_tokens
-from treadle.engine.agent.ports import Tools
 from treadle.engine.model.model_client import (
     ModelClient,
     ModelError,
@@ -22,7 +21,7 @@ from treadle.engine.model.model_client import (
     Retrying,
 )
 from treadle.engine.model.retry import RequestRetrying
-from treadle.engine.tools.tool import ToolCall, ToolContext, ToolOutput
+from treadle.engine.tools.tool import ToolCall, ToolContext, ToolOutput, Tools
 
 INFO = "usageLimitExceeded"
 """`codexErrorInfo` of a turn that ran out of budget: the nearest that both schemas have."""

@@ -5,11 +5,10 @@ store, a provider or a client.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from treadle.domain.events import ThreadEvent
 from treadle.domain.records import ThreadRecord
-from treadle.engine.tools.tool import ToolCall, ToolContext, ToolOutput
 
 
 class Log(Protocol):
@@ -33,23 +32,6 @@ class Announcer(Protocol):
 
     async def room(self) -> None:
         """Wait, within limits, until slow watchers have caught up."""
-        ...
-
-
-class Tools(Protocol):
-    """The tools of one thread."""
-
-    @property
-    def specs(self) -> list[dict[str, Any]]:
-        """How the model is told of them."""
-        ...
-
-    async def ready(self) -> None:
-        """Wait, within limits, for tools on their way; awaited before a turn's requests."""
-        ...
-
-    async def run(self, call: ToolCall, context: ToolContext) -> ToolOutput:
-        """Carry out one call; unknown tools and bad arguments become outputs too."""
         ...
 
 

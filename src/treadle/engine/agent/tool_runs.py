@@ -13,8 +13,7 @@ from typing import Any
 import msgspec
 
 from treadle.engine.agent import prompt
-from treadle.engine.agent.ports import Tools
-from treadle.engine.tools.tool import ToolCall, ToolContext, ToolOutput
+from treadle.engine.tools.tool import ToolCall, ToolContext, ToolOutput, Tools
 from treadle.kit.tasks import TaskScope
 
 logger = logging.getLogger(__name__)

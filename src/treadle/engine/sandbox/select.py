@@ -1,14 +1,14 @@
 """Which sandbox this machine can do, found by trying, and only when one is first needed.
 
-Fails closed: without a backend, a policy that asks for a fence raises. Where a container already is
-the sandbox, the operator says so and commands start plainly, reported as `external`.
+Backends load when they are tried. Fails closed: without a backend, a policy that asks for a fence
+raises. Where a container already is the sandbox, the operator says so and commands start plainly,
+reported as `external`.
 """
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from treadle.domain.policy import DangerFullAccess, ExternalSandbox, SandboxPolicy
-from treadle.engine.sandbox import bubblewrap, landlock, namespaces
 from treadle.engine.sandbox.launch_plan import (
     LaunchPlan,
     Sandbox,
@@ -88,17 +88,21 @@ def probe(search_path: str, choice: str = "auto") -> Sandbox:
             if not isinstance(found, str):
                 return found
             reasons.append(found)
+    from treadle.engine.sandbox.landlock import REMEDY
+
     return Unconfined(
         SandboxReport(
             backend="none",
             enforced=False,
             why_not="no sandbox can be enforced here: " + "; ".join(reasons),
-            remedy=landlock.REMEDY,
+            remedy=REMEDY,
         )
     )
 
 
 def _bubblewrap(search_path: str) -> Sandbox | str:
+    from treadle.engine.sandbox import bubblewrap
+
     program = bubblewrap.find_program(search_path)
     if program is None:
         return "bubblewrap is not installed"
@@ -107,11 +111,15 @@ def _bubblewrap(search_path: str) -> Sandbox | str:
 
 
 def _namespaces(_search_path: str) -> Sandbox | str:
+    from treadle.engine.sandbox import namespaces
+
     reason = namespaces.why_not()
     return namespaces.Namespaces() if reason is None else f"no user namespaces ({reason})"
 
 
 def _landlock(_search_path: str) -> Sandbox | str:
+    from treadle.engine.sandbox import landlock
+
     reason = landlock.why_not()
     return landlock.Landlock() if reason is None else f"no Landlock ({reason})"
 

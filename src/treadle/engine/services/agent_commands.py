@@ -6,7 +6,8 @@ from treadle.engine.services.agents import AgentHost
 from treadle.engine.services.loaded_thread import LoadedThread
 from treadle.engine.services.planning import ThreadPlan
 from treadle.engine.tools.agent_port import AgentRefused, Spawned, SpawnOrder
-from treadle.engine.tools.agent_tools import AgentTools
+from treadle.engine.tools.late_tools import LateTools
+from treadle.engine.tools.tool import Tools
 
 
 class AgentOffer:
@@ -20,8 +21,15 @@ class AgentOffer:
         """Give a thread just loaded the agent tools, if it may spawn."""
         limits = plan.agents
         if limits is not None and depth_of(thread.created) < limits.max_depth:
-            agent = thread.agent
-            agent.tools = AgentTools(agent.tools, AgentsOf(self._host, thread.thread_id))
+            agent, others = thread.agent, thread.agent.tools
+            commands = AgentsOf(self._host, thread.thread_id)
+
+            def tools() -> Tools:
+                from treadle.engine.tools.agent_tools import AgentTools
+
+                return AgentTools(others, commands)
+
+            agent.tools = LateTools(tools)
 
 
 class AgentsOf:

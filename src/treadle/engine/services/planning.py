@@ -13,10 +13,10 @@ from treadle.domain.budgets import NO_LIMITS, Budget
 from treadle.domain.policy import ApprovalPolicy, SandboxMode, Settings
 from treadle.domain.skills import Skill
 from treadle.engine.agent.agent_thread import ModelTraits
-from treadle.engine.agent.ports import Tools
 from treadle.engine.model.model_client import ModelClient
 from treadle.engine.sandbox.launch_plan import Sandbox
 from treadle.engine.tools.mcp_servers import ThreadServers
+from treadle.engine.tools.tool import Tools
 from treadle.kit.late import Late
 
 if TYPE_CHECKING:

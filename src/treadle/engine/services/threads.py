@@ -52,6 +52,7 @@ from treadle.engine.store.thread_store import (
 )
 from treadle.engine.tools.mcp_servers import ThreadServers
 from treadle.kit.clock import Clock
+from treadle.kit.late import Late
 from treadle.kit.mint import new_id
 from treadle.kit.tasks import TaskScope
 
@@ -68,7 +69,7 @@ class Threads:
     def __init__(  # noqa: PLR0913 - the parts an engine consists of
         self,
         store: ThreadStore,
-        ephemeral_store: ThreadStore,
+        ephemeral_store: Late[ThreadStore],
         planner: Planner,
         feed: Feed,
         clock: Clock,
@@ -93,6 +94,8 @@ class Threads:
         """Goes on with a turn that the log of a thread just loaded leaves waiting for answers."""
         self.parks: Callable[[LoadedThread], bool] = lambda _thread: False
         """Whether a running turn can be left to a later process as it is."""
+        self.on_answered: Callable[[], object] = lambda: None
+        """Begins what threads want, but no answer may wait for."""
         self.equip: list[Callable[[LoadedThread, ThreadPlan], None]] = []
         """Adds what a thread just loaded gets besides its plan; called in order."""
 
@@ -138,7 +141,7 @@ class Threads:
             git=read_git_info(plan.settings.cwd),
             **given,
         )
-        store = self._ephemeral if ephemeral else self.store
+        store = self._ephemeral() if ephemeral else self.store
         writer = await store.create(created)
         info = ThreadInfo(
             thread_id=thread_id,
@@ -159,13 +162,17 @@ class Threads:
         self.feed.publish(ThreadBegan(thread_id=thread.thread_id, thread=thread.summary()))
         for text in self._plans[thread.thread_id].warnings:
             self.feed.publish(Warned(thread_id=thread.thread_id, message=text))
-        self.announce_servers(thread.thread_id)
+        self.answered(thread.thread_id)
 
-    def announce_servers(self, thread_id: str) -> None:
-        """Tell the watchers how the thread's MCP servers start; call it once there are some."""
+    def answered(self, thread_id: str) -> None:
+        """Whoever opened a thread has the answer: what waited for that may begin.
+
+        The watchers are told how the thread's MCP servers start.
+        """
         servers = self.servers(thread_id)
         if servers is not None:
             servers.announce()
+        self.on_answered()
 
     async def resume(self, thread_id: str, overrides: Overrides, client: Client) -> Opened:
         """Load a stored thread, or join it where it is loaded already.
@@ -328,7 +335,7 @@ class Threads:
         if not loaded.log.materialized:
             raise ThreadNotFound(thread_id)
         await loaded.log.flush()
-        return await (self._ephemeral if loaded.ephemeral else self.store).read_records(thread_id)
+        return await (self._ephemeral() if loaded.ephemeral else self.store).read_records(thread_id)
 
     async def page(self, query: ThreadQuery) -> tuple[list[ThreadSummary], ThreadPage]:
         """A page of the list, with live status where threads are loaded; raises InvalidQuery."""

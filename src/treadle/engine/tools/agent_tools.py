@@ -5,7 +5,7 @@ Reads the model's arguments, shows each deed as an item and words the answer (fo
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -24,7 +24,7 @@ from treadle.domain.items import (
 from treadle.engine.tools import agent_specs
 from treadle.engine.tools.agent_port import AgentRefused, Agents, SpawnOrder
 from treadle.engine.tools.arguments import BadArguments, read_arguments
-from treadle.engine.tools.tool import ToolCall, ToolContext, ToolOutput
+from treadle.engine.tools.tool import ToolCall, ToolContext, ToolOutput, Tools
 from treadle.kit.mint import new_id
 
 NAMESPACE = "multi_agent_v1"
@@ -33,23 +33,6 @@ NAMESPACE = "multi_agent_v1"
 DEFAULT_WAIT_MS, LEAST_WAIT_MS, MOST_WAIT_MS = 30_000, 10_000, 3_600_000
 
 _ROLES = (None, "default")
-
-
-class OtherTools(Protocol):
-    """The tools that these stand beside."""
-
-    @property
-    def specs(self) -> list[dict[str, Any]]:
-        """How the model is told of them."""
-        ...
-
-    async def ready(self) -> None:
-        """Wait for tools that are on their way."""
-        ...
-
-    async def run(self, call: ToolCall, context: ToolContext) -> ToolOutput:
-        """Carry out a call."""
-        ...
 
 
 class _Part(msgspec.Struct):
@@ -93,7 +76,7 @@ class _Wait(msgspec.Struct):
 class AgentTools:
     """A thread's tools with those for sub-agents."""
 
-    def __init__(self, tools: OtherTools, agents: Agents) -> None:
+    def __init__(self, tools: Tools, agents: Agents) -> None:
         """Put the agent tools, which command `agents`, behind `tools`."""
         self._tools = tools
         self._agents = agents

@@ -6,14 +6,14 @@ A client's tool stands in for a built-in one of the same name: it was declared o
 
 import asyncio
 import re
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import msgspec
 
 from treadle.domain.items import DynamicToolCall
 from treadle.domain.questions import ToolAnswer, ToolQuestion, ToolText
 from treadle.engine.tools.arguments import BadArguments, read_arguments
-from treadle.engine.tools.tool import NotAnswered, ToolCall, ToolContext, ToolOutput
+from treadle.engine.tools.tool import NotAnswered, ToolCall, ToolContext, ToolOutput, Tools
 
 Json = dict[str, Any]
 
@@ -25,23 +25,6 @@ _TAKEN_NAMESPACES = frozenset({"functions", "multi_tool_use", "file_search", "we
 
 class BadDeclaration(Exception):
     """A declaration cannot be used; the text is for the client."""
-
-
-class OtherTools(Protocol):
-    """The tools that the server carries out."""
-
-    @property
-    def specs(self) -> list[Json]:
-        """How the model is told of them."""
-        ...
-
-    async def ready(self) -> None:
-        """Wait for tools that are on their way."""
-        ...
-
-    async def run(self, call: ToolCall, context: ToolContext) -> ToolOutput:
-        """Carry out a call."""
-        ...
 
 
 # ---------------------------------------------------------------------- declarations
@@ -162,21 +145,10 @@ def _check_name(name: str, what: str, max_chars: int) -> None:
 # ---------------------------------------------------------------------- calls
 
 
-def with_client_tools(tools: OtherTools, declared: list[Json] | None) -> OtherTools:
-    """`tools` and those that a client declared; a broken declaration in a log counts as none."""
-    if not declared:
-        return tools
-    try:
-        check_declarations(declared)
-    except BadDeclaration:
-        return tools
-    return ClientTools(tools, declared)
-
-
 class ClientTools:
     """A thread's tools with those of its client."""
 
-    def __init__(self, tools: OtherTools, declared: list[Json]) -> None:
+    def __init__(self, tools: Tools, declared: list[Json]) -> None:
         """Put `declared`, which was checked, before `tools`."""
         self._tools = tools
         self._specs: list[Json] = []

@@ -5,19 +5,16 @@ what makes opening the first one slow and an idle one large. Knows nothing of th
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from treadle.engine.tools.tool import ToolCall, ToolContext, ToolOutput
+from treadle.engine.tools.tool import ToolCall, ToolContext, ToolOutput, Tools
 from treadle.kit.late import Late
-
-if TYPE_CHECKING:
-    from treadle.engine.tools.toolbox import Toolbox
 
 
 class LateTools:
-    """Stands for the toolbox that `make` gives."""
+    """Stands for the tools that `make` gives."""
 
-    def __init__(self, make: "Callable[[], Toolbox]") -> None:
+    def __init__(self, make: Callable[[], Tools]) -> None:
         """Call `make` once, at the first use."""
         self._tools = Late(make)
 

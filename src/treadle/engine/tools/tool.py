@@ -156,3 +156,20 @@ class Tool(Protocol):
         leaves no process behind and completes the items it started, then re-raises.
         """
         ...
+
+
+class Tools(Protocol):
+    """The tools of one thread."""
+
+    @property
+    def specs(self) -> list[dict[str, Any]]:
+        """How the model is told of them."""
+        ...
+
+    async def ready(self) -> None:
+        """Wait, within limits, for tools on their way; awaited before a turn's requests."""
+        ...
+
+    async def run(self, call: ToolCall, context: ToolContext) -> ToolOutput:
+        """Carry out one call; unknown tools and bad arguments become outputs too."""
+        ...

@@ -13,10 +13,10 @@ import msgspec
 
 from treadle.wire.protocol.errors import RpcError, invalid_request
 
-_MISSING = re.compile(r"^Object missing required field `([^`]*)`")
-_EXPECTED = re.compile(r"^Expected `([^`]*)`, got `([^`]*)`")
-_PATH = re.compile(r" - at `\$(.*)`$")
-_STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
+_MISSING = r"^Object missing required field `([^`]*)`"
+_EXPECTED = r"^Expected `([^`]*)`, got `([^`]*)`"
+_PATH = r" - at `\$(.*)`$"
+_STEP = r"\.([^.\[]+)|\[(\d+)\]"
 
 _EXPECTED_NAMES = {
     "str": "a string",
@@ -77,10 +77,10 @@ def describe(value: Any) -> str:
 
 
 def _explain(text: str, raw: bytes, params: Any) -> RpcError:
-    found = _PATH.search(text)
+    found = re.search(_PATH, text)
     path = found[1] if found else ""
     text = text[: found.start()] if found else text
-    if missing := _MISSING.match(text):
+    if missing := re.match(_MISSING, text):
         return invalid_request(f"Invalid request: missing field `{missing[1]}`")
     value = _value_at(msgspec.json.decode(raw), path)
     if text.startswith(("Invalid enum value", "Invalid value")):
@@ -89,7 +89,7 @@ def _explain(text: str, raw: bytes, params: Any) -> RpcError:
         expected = f", expected one of {listed}" if listed else ""
         shown = value if isinstance(value, str) else describe(value)
         return invalid_request(f"Invalid request: unknown variant `{shown}`{expected}")
-    if expected := _EXPECTED.match(text):
+    if expected := re.match(_EXPECTED, text):
         name = expected[1].removesuffix(" | null").split(" | ")[0]
         wanted = _EXPECTED_NAMES.get(name, f"a value of type {name}")
         return invalid_request(
@@ -101,7 +101,7 @@ def _explain(text: str, raw: bytes, params: Any) -> RpcError:
 
 
 def _value_at(value: Any, path: str) -> Any:
-    for name, index in _STEP.findall(path):
+    for name, index in re.findall(_STEP, path):
         try:
             value = value[name] if name else value[int(index)]
         except (KeyError, IndexError, TypeError):
@@ -112,7 +112,7 @@ def _value_at(value: Any, path: str) -> Any:
 def _variants_at(params: Any, path: str, value: Any) -> list[str]:
     """The names that would have been right at `path`: of a literal or of a union's tag."""
     here = params
-    steps = _STEP.findall(path)
+    steps = re.findall(_STEP, path)
     for position, (name, _index) in enumerate(steps):
         last = position == len(steps) - 1
         if name == "type" and last and (tags := _tags(here)):

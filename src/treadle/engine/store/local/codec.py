@@ -5,7 +5,6 @@ folds lines of either generation, of files from before both, and of anything els
 line that cannot be read is skipped and counted, never fatal. Knows no files.
 """
 
-import hashlib
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -466,6 +465,8 @@ class LineReader:
     def _new_turn_id(self) -> str:
         # The same file must give the same ids each time: clients page by them.
         if not self._id_stem:
+            import hashlib
+
             digits = hashlib.sha1(self._thread_id.encode(), usedforsecurity=False).hexdigest()
             self._id_stem = f"{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-8{digits[17:20]}-"
         self._invented += 1
