@@ -113,11 +113,15 @@ def build_engine(
         source=source,
         version=VERSION,
     )
-    threads.on_answered = Late(
-        lambda: probing.start(
-            tell_of_sandbox(sandboxes, started, subscriptions, warnings), "sandbox"
-        )
-    )
+
+    def prepare_for_turns() -> None:
+        from treadle.cli.wiring.models import load_for_turns
+
+        told = tell_of_sandbox(sandboxes, started, subscriptions, warnings)
+        probing.start(told, "sandbox")
+        probing.start(load_for_turns(started.model.provider), "load for turns")
+
+    threads.on_answered = Late(prepare_for_turns)
     requests = Requests(feed, clock, _patience(started, alone=unattended))
     turns = Turns(threads, feed, clock, TurnLauncher(threads, feed, clock, _journal, requests))
     budgets = Budgets(threads)
