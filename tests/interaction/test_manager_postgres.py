@@ -421,7 +421,7 @@ def scans_of(node: dict[str, Any]) -> Iterator[tuple[str, bool]]:
         ("read_ahead", {"run_heads", "runs", "commands", "runners"}),
         ("read_pages", {"run_heads", "run_events"}),
         ("read_watched", {"run_heads"}),
-        ("write_all", {"run_heads", "runs"}),
+        ("write_all", {"run_heads", "runs", "runners"}),
     ],
 )
 async def test_what_is_planned_on_a_young_database_reads_by_key_when_it_has_grown(

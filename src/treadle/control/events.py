@@ -109,10 +109,11 @@ class RunLog:
         """Commands after a command seq; waits while there are none and the run goes on."""
 
         async def look() -> tuple[CommandPage, bool]:
-            page = await self.repository.list_commands(run_id, after_seq, limit)
-            if page.items:
-                return page, True
-            return page, (await self.repository.read_progress(run_id)).ended
+            # Most looks find nothing, and this is the cheapest way to do so.
+            progress = await self.repository.read_progress(run_id)
+            if progress.cmd_last <= after_seq:
+                return CommandPage(items=[], cmd_last=progress.cmd_last), progress.ended
+            return await self.repository.list_commands(run_id, after_seq, limit), True
 
         page, _ = await self._park(run_id, look, lambda found: found[1], wait_seconds)
         return page

@@ -24,6 +24,7 @@ TOGETHER: dict[str, tuple[str, str | None]] = {
     "write_head": ("heads", "run_id"),
     "write_fold": ("folds", "run_id"),
     "start_attempt": ("attempts", None),
+    "touch_runner": ("touches", "runner_id"),
 }
 EVENT_COLUMNS = (
     *("run_id", "seq", "epoch", "producer_seq"),
@@ -260,8 +261,7 @@ class BufferedTransaction(Transaction):
         for name, (parameter, _) in TOGETHER.items():
             rows = list(together.get(name, {}).values())
             parameters[parameter] = msgspec.json.encode(rows).decode()
-        for name in ("write_head", "write_fold"):
-            parameters[f"{TOGETHER[name][0]}_runs"] = list(together.get(name, {}))
+            parameters[f"{parameter}_named"] = list(together.get(name, {}))
         self._connection.execute(self._statements["write_all"], parameters)
 
 

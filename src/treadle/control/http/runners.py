@@ -147,6 +147,7 @@ def _claimant(request: Request, body: ClaimRequest) -> Claimant:
 
 
 ROUTES = [
+    Route("/api/v1/runners/{runner_id}/heartbeat", for_runner(heartbeat), methods=["POST"]),
     Route("/api/v1/runners/register", for_client(register_runner, Role.RUNNER), methods=["POST"]),
     Route("/api/v1/runners", for_client(list_runners), methods=["GET"]),
     Route(
@@ -162,6 +163,5 @@ ROUTES = [
     ),
     Route("/api/v1/runs/{run_id}/claim", for_client(claim_run, Role.RUNNER), methods=["POST"]),
     Route("/api/v1/claims", for_client(claim_runs, Role.RUNNER), methods=["POST"]),
-    Route("/api/v1/runners/{runner_id}/heartbeat", for_runner(heartbeat), methods=["POST"]),
     Route("/api/v1/runs/{run_id}/release", for_runner(release_run), methods=["POST"]),
 ]

@@ -204,11 +204,11 @@ def _make_desk(options: ManagerOptions, repository: Repository, bells: Bells, cl
 def make_app(desk: Desk) -> Starlette:
     """The application with all its routes."""
     app = Starlette(
-        routes=[
-            *runs.ROUTES,
-            *commands.ROUTES,
+        routes=[  # tried one after the other: what is asked most comes first
             *events.ROUTES,
             *runners.ROUTES,
+            *commands.ROUTES,
+            *runs.ROUTES,
             *tokens.ROUTES,
             *health.ROUTES,
             *scrape.ROUTES,

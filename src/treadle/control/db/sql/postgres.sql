@@ -132,9 +132,6 @@ SELECT runner_id, attempt_id, session_sha256, draining, last_seen_ms, tenant_id,
     gone_session
 FROM runners WHERE runner_id = :runner_id
 
--- name: touch_runner
-UPDATE runners SET last_seen_ms = :now WHERE runner_id = :runner_id
-
 -- name: note_wait
 INSERT INTO claim_waits (run_id, epoch, waiter) VALUES (:run_id, :epoch, :waiter)
 ON CONFLICT DO NOTHING
@@ -251,8 +248,9 @@ FROM unnest(:run_id::text[], :cmd_seq::bigint[], :command_id::text[], :type::tex
     AS n (run_id, cmd_seq, command_id, type, payload, target_command_id, expires_at_ms, now)
 
 -- name: write_all
--- Heads, folds, events and attempts of all runs of a group. Heads and folds are named beside what is
--- to be written of them, so that they are found by key however many rows the JSON is thought to have.
+-- Heads, folds, events and attempts of all runs of a group, and when its runners were heard of. What
+-- is changed is named beside the change, so that it is found by key however many rows the JSON is
+-- thought to have.
 WITH events AS (
     INSERT INTO run_events (run_id, seq, epoch, producer_seq, type, command_id, at, payload)
     SELECT * FROM unnest(:event_run_id::text[], :event_seq::bigint[], :event_epoch::bigint[],
@@ -263,11 +261,15 @@ WITH events AS (
         ended_at_ms = n.ended_at_ms
     FROM json_to_recordset(:folds::json) AS n
         (run_id text, fold text, status text, now bigint, ended_at_ms bigint)
-    WHERE r.run_id = n.run_id AND r.run_id = ANY(:folds_runs::text[])
+    WHERE r.run_id = n.run_id AND r.run_id = ANY(:folds_named::text[])
 ), attempts AS (
     INSERT INTO run_attempts (run_id, epoch, runner_id, attempt_id, session, claimed_at_ms)
     SELECT * FROM json_to_recordset(:attempts::json) AS n
         (run_id text, epoch bigint, runner_id text, attempt_id text, session text, now bigint)
+), touches AS (
+    UPDATE runners AS r SET last_seen_ms = n.now
+    FROM json_to_recordset(:touches::json) AS n (runner_id text, now bigint)
+    WHERE r.runner_id = n.runner_id AND r.runner_id = ANY(:touches_named::text[])
 )
 UPDATE run_heads AS h SET epoch = n.epoch, runner_id = n.runner_id, attempt_id = n.attempt_id,
     token_sha256 = decode(n.token_sha256, 'base64'), attempt = n.attempt, lease_ms = n.lease_ms,
@@ -278,7 +280,7 @@ FROM json_to_recordset(:heads::json) AS n
     (run_id text, epoch bigint, runner_id text, attempt_id text, token_sha256 text, attempt bigint,
     lease_ms bigint, lease_until_ms bigint, last_seq bigint, producer_seq bigint, cmd_last bigint,
     open_commands bigint, cancel bigint, last_end text, ended bigint, last_holder text)
-WHERE h.run_id = n.run_id AND h.run_id = ANY(:heads_runs::text[])
+WHERE h.run_id = n.run_id AND h.run_id = ANY(:heads_named::text[])
 
 -- name: read_ahead
 -- The waiting runs that pools ask for, locked, and what a group is about to ask for: a row per kind,
