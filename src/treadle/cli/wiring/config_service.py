@@ -3,10 +3,8 @@
 from typing import Any
 
 from treadle.config.errors import ConfigError, ConfigProblem, TextPosition, TextRange
-from treadle.config.feature_list import feature_list
 from treadle.config.feature_names import RUNTIME_SWITCHES
 from treadle.config.providers import ProviderConfig
-from treadle.config.read_view import read_view, requirements_view
 from treadle.config.store import ConfigStore
 from treadle.engine.model import catalog
 from treadle.engine.services.errors import ConfigRejected
@@ -22,6 +20,8 @@ class StoreConfigService:
 
     def read(self, cwd: str | None, *, include_layers: bool) -> dict[str, Any]:
         """The configuration in force."""
+        from treadle.config.read_view import read_view
+
         try:
             return read_view(self._config.snapshot(cwd), include_layers)
         except ConfigError as error:
@@ -44,6 +44,8 @@ class StoreConfigService:
 
     def requirements(self) -> dict[str, Any] | None:
         """The administrator's limits."""
+        from treadle.config.read_view import requirements_view
+
         try:
             return requirements_view(self._config.requirements())["requirements"]
         except ConfigError as error:
@@ -55,6 +57,8 @@ class StoreConfigService:
 
     def features(self, cwd: str | None) -> list[dict[str, Any]]:
         """The switches as they are for a folder."""
+        from treadle.config.feature_list import feature_list
+
         try:
             return feature_list(self._config.snapshot(cwd))
         except ConfigError as error:

@@ -2,41 +2,26 @@
 
 import asyncio
 import importlib
-from collections.abc import AsyncGenerator, Hashable
+from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from treadle.config.providers import ProviderConfig
-from treadle.engine.model.model_client import ModelClient, ModelEvent, ModelRequest
+from treadle.engine.model.late_client import LateClient
 from treadle.engine.model.profiles import ProviderSettings
 from treadle.kit.late import Late
 from treadle.kit.tasks import give_way
 
 if TYPE_CHECKING:
     from treadle.engine.model.cassette import CassettePlayer
+    from treadle.engine.model.model_client import ModelClient
     from treadle.engine.model.transport import HttpTransport
 
 _CLIENTS_KEPT = 64
 
 CASSETTE_SCHEME = "cassette:"
 """A provider whose `base_url` begins like this plays a recording instead of calling anybody."""
-
-
-class LateClient:
-    """A client that is made for its first request: many threads are opened without any."""
-
-    def __init__(self, client: Late[ModelClient]) -> None:
-        self._client = client
-
-    def stream(self, request: ModelRequest) -> AsyncGenerator[list[ModelEvent], None]:
-        """See `ModelClient.stream`."""
-        return self._client().stream(request)
-
-    async def close(self) -> None:
-        """See `ModelClient.close`."""
-        if self._client.made is not None:
-            await self._client.made.close()
 
 
 class ModelClients:
@@ -47,21 +32,21 @@ class ModelClients:
         self._installation_id = installation_id
         self._record_to = record_to
         self._transport = Late(_transport)
-        self._clients: dict[Hashable, ModelClient] = {}
+        self._clients: dict[Hashable, LateClient] = {}
 
-    def client(self, provider: ProviderConfig) -> ModelClient:
+    def client(self, provider: ProviderConfig) -> "ModelClient":
         """The client of a provider as configured now."""
         settings = _settings(provider, self._installation_id)
         key = repr(provider), settings.bearer, tuple(sorted(settings.http_headers.items()))
         known = self._clients.get(key)
         if known is None:
-            known = LateClient(Late(lambda: self._make(settings)))
+            known = LateClient(lambda: self._make(settings))
             if len(self._clients) >= _CLIENTS_KEPT:
                 self._clients.pop(next(iter(self._clients)))
             self._clients[key] = known
         return known
 
-    def _make(self, settings: ProviderSettings) -> ModelClient:
+    def _make(self, settings: ProviderSettings) -> "ModelClient":
         if settings.base_url.startswith(CASSETTE_SCHEME):
             return _player(settings.base_url)
         from treadle.engine.model.responses import ResponsesClient

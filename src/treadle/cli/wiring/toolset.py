@@ -1,7 +1,9 @@
 """The tools of a thread, and the commands they may leave running; `tool_list` says which."""
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from treadle.cli.wiring.mcp import McpWiring
 from treadle.cli.wiring.rule_book import HomeRules
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from treadle.engine.tools.toolbox import Toolbox
 
 
-class ThreadTools(NamedTuple):
+class ThreadTools(msgspec.Struct, frozen=True):
     """A thread's tools, what stops the commands they left running, and what is wrong with rules."""
 
     tools: LateTools

@@ -5,7 +5,7 @@ Holds the model's context in memory; the log behind it is the truth.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,10 +15,12 @@ from treadle.domain.skills import Skill
 from treadle.domain.turns import TokenUsage
 from treadle.engine.agent.ports import Announcer, Log
 from treadle.engine.agent.prompt import Surroundings
-from treadle.engine.model.model_client import ModelClient
 from treadle.engine.sandbox.launch_plan import Sandbox
 from treadle.engine.tools.tool import Asker, NobodyToAsk, Tools
 from treadle.kit.clock import Clock
+
+if TYPE_CHECKING:
+    from treadle.engine.model.model_client import ModelClient
 
 
 class ModelTraits(msgspec.Struct):
@@ -47,7 +49,7 @@ class AgentThread(msgspec.Struct):
     surroundings: Surroundings
     log: Log
     announcer: Announcer
-    model: ModelClient
+    model: "ModelClient"
     tools: Tools
     sandbox: Sandbox
     env: dict[str, str]

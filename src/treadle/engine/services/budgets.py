@@ -7,6 +7,7 @@ limit was raised. Time is watched by a timer per turn, since a turn may wait wit
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -21,7 +22,7 @@ from treadle.domain.budgets import (
 )
 from treadle.domain.events import StatusChanged, ThreadEvent, TurnBegan, TurnFinished
 from treadle.domain.threads import NotLoaded
-from treadle.engine.agent.metering import MeteredModel, MeteredTools, out_of_budget
+from treadle.engine.model.late_client import LateClient
 from treadle.engine.services.errors import (
     PlanRejected,
     Refused,
@@ -32,6 +33,11 @@ from treadle.engine.services.errors import (
 from treadle.engine.services.loaded_thread import LoadedThread
 from treadle.engine.services.planning import Overrides, ThreadPlan
 from treadle.engine.services.threads import Client, Threads
+from treadle.engine.tools.late_tools import LateTools
+from treadle.engine.tools.tool import Tools
+
+if TYPE_CHECKING:
+    from treadle.engine.model.model_client import ModelClient
 
 logger = logging.getLogger(__name__)
 
@@ -69,9 +75,20 @@ class Budgets:
         """Have what a thread just loaded does counted."""
         if thread.created.parent_thread_id is None:
             thread.configured_budget = plan.budget
-        meter = ThreadMeter(self, thread)
-        thread.agent.model = MeteredModel(thread.agent.model, meter)
-        thread.agent.tools = MeteredTools(thread.agent.tools, meter)
+        agent, meter = thread.agent, ThreadMeter(self, thread)
+        model, tools = agent.model, agent.tools
+
+        def metered_model() -> "ModelClient":
+            from treadle.engine.agent.metering import MeteredModel
+
+            return MeteredModel(model, meter)
+
+        def metered_tools() -> Tools:
+            from treadle.engine.agent.metering import MeteredTools
+
+            return MeteredTools(tools, meter)
+
+        agent.model, agent.tools = LateClient(metered_model), LateTools(metered_tools)
 
     # ------------------------------------------------------------------ limits
 
@@ -286,6 +303,8 @@ class Budgets:
             self._tick(payer)
             reached = exhausted(limits, payer.log.budget.spent, "wall_clock_seconds")
             if reached is not None:
+                from treadle.engine.agent.metering import out_of_budget
+
                 running.give_up(out_of_budget(reached))
                 return
         self._wind(thread)

@@ -7,7 +7,7 @@ from what is appended (the store never infers them): the first user message make
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -36,7 +36,6 @@ from treadle.domain.threads import (
 )
 from treadle.engine.agent.agent_thread import AgentThread
 from treadle.engine.agent.turn_state import TurnState
-from treadle.engine.model.model_client import ModelError
 from treadle.engine.store.thread_store import (
     StoreError,
     ThreadInfo,
@@ -46,6 +45,9 @@ from treadle.engine.store.thread_store import (
 )
 from treadle.engine.tools.tool import ToolContext
 from treadle.kit.tasks import TaskScope
+
+if TYPE_CHECKING:
+    from treadle.engine.model.model_client import ModelError
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ class RunningTurn(msgspec.Struct):
     """Call it after input has joined the state: the answer in flight is cut short."""
     park: Callable[[], None]
     """Leave the turn as its log has it, to be gone on with by another process."""
-    give_up: Callable[[ModelError], None]
+    give_up: "Callable[[ModelError], None]"
     """End the turn as failed."""
     kind: TurnKind = "regular"
     tools: ToolContext | None = None

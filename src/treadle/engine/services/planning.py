@@ -13,13 +13,13 @@ from treadle.domain.budgets import NO_LIMITS, Budget
 from treadle.domain.policy import ApprovalPolicy, SandboxMode, Settings
 from treadle.domain.skills import Skill
 from treadle.engine.agent.agent_thread import ModelTraits
-from treadle.engine.model.model_client import ModelClient
 from treadle.engine.sandbox.launch_plan import Sandbox
 from treadle.engine.tools.mcp_servers import ThreadServers
 from treadle.engine.tools.tool import Tools
 from treadle.kit.late import Late
 
 if TYPE_CHECKING:
+    from treadle.engine.model.model_client import ModelClient
     from treadle.engine.tools.exec_sessions import ExecSessions
 
 
@@ -67,7 +67,7 @@ class ThreadPlan(msgspec.Struct, kw_only=True):
     """The environment of commands, for a session id and a thread id."""
     shell: str
     timezone: str
-    model: ModelClient
+    model: "ModelClient"
     tools: Tools
     close_tools: Callable[[], Awaitable[None]]
     """Stops what the tools still run; awaited when the thread leaves memory."""

@@ -1,6 +1,6 @@
 """What a row of the method table says, and the keys that requests are serialised by."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
@@ -23,7 +23,7 @@ class Lane(msgspec.Struct, frozen=True):
     per_connection: bool = False
 
 
-class LaneKey(NamedTuple):
+class LaneKey(msgspec.Struct, frozen=True):
     """One lane: requests with equal keys never overlap, unless both are shared."""
 
     kind: str
