@@ -417,7 +417,6 @@ def scans_of(node: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     ("name", "tables"),
     [
         ("append_plainly", {"run_heads"}),
-        ("lock_heads", {"run_heads"}),
         ("read_ahead", {"run_heads", "runs", "commands", "runners"}),
         ("read_pages", {"run_heads", "run_events"}),
         ("read_watched", {"run_heads"}),

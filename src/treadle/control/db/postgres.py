@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from treadle.control.db.migrate import find_missing, known_migrations
-from treadle.control.db.postgres_ahead import read_ahead, storable
+from treadle.control.db.postgres_ahead import read_ahead
 from treadle.control.db.postgres_append import AppendLane
 from treadle.control.db.postgres_hints import Hints, Wakes
 from treadle.control.db.postgres_link import Link, describe, errors, explain
@@ -82,14 +82,6 @@ def _lock_of(name: str) -> int:
     """The number of the lock that all managers take for a name; two names may share one."""
     digest = hashlib.sha256(name.encode(errors="surrogatepass")).digest()
     return int.from_bytes(digest[:8], signed=True)
-
-
-def _by(column: str, rows: list[Row]) -> dict[str, list[Row]]:
-    """Rows by what stands in a column."""
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        found.setdefault(row[column], []).append(row)
-    return found
 
 
 class _Session:
@@ -204,9 +196,6 @@ class _Writing(_Session):
         names = {name for piece in needs for name in piece.names}
         self._link.script(self._beginning({_lock_of(name) for name in names}))
         tx = BufferedTransaction(self._link, self._statements, self._now)
-        runs = storable(run_id for piece in needs for run_id in piece.runs)
-        if runs:
-            tx.know("head", _by("run_id", self._all("lock_heads", runs=runs)))
         read_ahead(tx, needs, self._all)
         return tx
 

@@ -1,7 +1,8 @@
-"""What a group of writes is about to ask for, read by one statement before its pieces run.
+"""What a group of writes is about to ask for: locked and read by one statement before it.
 
-Waiting runs that pool claims ask for are locked on the way. What is not found here a piece looks
-for by itself, so nothing depends on it. Knows a connection only as something that is asked.
+Heads that are named are locked in the order of their ids, waiting runs that pool claims ask for as
+far as nobody else holds them. What is not found here a piece looks for by itself, so nothing
+depends on it. Knows a connection only as something that is asked.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,6 +17,9 @@ from treadle.control.db.transaction import Needs, Row
 Ask = Callable[..., list[Row]]
 """Runs a named statement; its rows."""
 
+NAMED = 0
+"""The place of heads that were named; those of pools come after it, in their order."""
+
 
 def storable(names: Iterable[str]) -> list[str]:
     """Each name once; what PostgreSQL knows no text for is refused later, with its reason."""
@@ -23,21 +27,21 @@ def storable(names: Iterable[str]) -> list[str]:
 
 
 def read_ahead(tx: BufferedTransaction, needs: list[Needs], ask: Ask) -> None:
-    """Let `tx` know the folds, open commands and runners that its pieces need, and the time.
+    """Let `tx` know the heads, folds, open commands and runners that its pieces need, and the time.
 
-    Heads that pieces name must be locked before. Of two groups that see the same waiting runs, the
-    locks of one hide none from a later claim of the same group: a head that was taken meanwhile is
-    left out when it is looked at.
+    Of two pools that see the same waiting runs, the locks of one hide none from the other: a head
+    that was taken meanwhile is left out when it is looked at.
     """
-    runs = storable(run_id for piece in needs if piece.folds for run_id in piece.runs)
+    heads = storable(run_id for piece in needs for run_id in piece.runs)
     runners = storable(runner_id for piece in needs for runner_id in piece.runners)
     pools = _pools_of(needs)
-    if not (runs or runners or pools):
+    if not (heads or runners or pools):
         return
     profiles, tenants, projects = ([key[place] for key in pools] for place in range(3))
     rows = ask(
         "read_ahead",
-        runs=runs,
+        heads=heads,
+        folds=storable(run_id for piece in needs if piece.folds for run_id in piece.runs),
         runners=runners,
         limit=OFFERED_COMMANDS,
         profiles=profiles,
@@ -47,9 +51,10 @@ def read_ahead(tx: BufferedTransaction, needs: list[Needs], ask: Ask) -> None:
     )
     found = {row["kind"]: msgspec.json.decode(row["body"] or "[]") for row in rows}
     tx.know_time(found["clock"])
-    waiting = _by("place", found["waiting"], {}, "token")
-    for place, key in enumerate(pools, 1):
-        tx.know_waiting(key, waiting.get(place, []))
+    held = _by("place", found["head"], {}, "token")
+    tx.know("head", _by("run_id", held.get(NAMED, []), {}))
+    for place, key in enumerate(pools, NAMED + 1):
+        tx.know_waiting(key, held.get(place, []))
     folds = _by("run_id", found["fold"], {})
     tx.know("fold", folds)
     tx.know("commands", _by("run_id", found["commands"], {run_id: [] for run_id in folds}))

@@ -232,7 +232,7 @@ class ThreadRepository:
     async def release(self, run_id: str, token: str, request: ReleaseRequest) -> ReleaseAnswer:
         """See `Repository.release`."""
         work = partial(leases.release, run_id=run_id, token=token, request=request)
-        return await self._write(work, Needs(runs=(run_id,)))
+        return await self._write(work, Needs(runs=(run_id,), folds=True))
 
     async def lapse_leases(self, limit: int) -> int:
         """See `Repository.lapse_leases`."""
@@ -243,7 +243,7 @@ class ThreadRepository:
         due = await self._read(partial(commands.runs_with_due, limit=limit))
         for run_id in due:
             work = partial(commands.expire_due, run_id=run_id)
-            await self._write(work, Needs(runs=(run_id,)))
+            await self._write(work, Needs(runs=(run_id,), folds=True))
         return len(due)
 
     async def read_run_scope(self, run_id: str) -> Scope:

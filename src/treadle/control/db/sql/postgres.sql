@@ -157,9 +157,6 @@ SELECT * FROM run_heads WHERE run_id = :run_id
 -- name: lock_keys
 SELECT pg_advisory_xact_lock(key) FROM unnest(:keys::bigint[]) AS ordered (key)
 
--- name: lock_heads
-SELECT * FROM run_heads WHERE run_id = ANY(:runs::text[]) ORDER BY run_id FOR UPDATE
-
 -- name: append_plainly
 -- One row of `asked` per run; events of all runs in one row of arrays, `skipped` before a run's own.
 -- A run whose head does not fit has no row in the answer. The clock is read once a head is locked.
@@ -283,11 +280,14 @@ FROM json_to_recordset(:heads::json) AS n
 WHERE h.run_id = n.run_id AND h.run_id = ANY(:heads_named::text[])
 
 -- name: read_ahead
--- The waiting runs that pools ask for, locked, and what a group is about to ask for: a row per kind,
--- with a list as JSON. A head may have moved between this statement's snapshot and its lock, and its
--- fold with it: such a run is left out below `waiting`. The time comes last, when all is locked.
-WITH waiting AS MATERIALIZED (
-    SELECT p.place, encode(h.token_sha256, 'hex') AS token_hex, h.*
+-- The heads that a group names and the waiting runs that its pools ask for, locked, and what it is
+-- about to ask for: a row per kind, with a list as JSON. A head may have moved between this statement's
+-- snapshot and its lock, and its fold with it: the fold and commands of such a run are left out. The
+-- time comes last, when all is locked.
+WITH named AS MATERIALIZED (
+    SELECT * FROM run_heads WHERE run_id = ANY(:heads::text[]) ORDER BY run_id FOR UPDATE
+), waiting AS MATERIALIZED (
+    SELECT p.place, h.*
     FROM unnest(:profiles::text[], :tenants::text[], :projects::text[], :limits::bigint[])
         WITH ORDINALITY AS p (profile, tenant_id, project_id, most, place)
     CROSS JOIN LATERAL (
@@ -298,12 +298,15 @@ WITH waiting AS MATERIALIZED (
                 WHERE r.run_id = run_heads.run_id
                     AND (p.project_id IS NULL OR r.project_id = p.project_id)))
         ORDER BY run_id LIMIT p.most FOR UPDATE SKIP LOCKED) AS h
+), held AS MATERIALIZED (
+    SELECT 0 AS place, n.*, encode(n.token_sha256, 'hex') AS token_hex FROM named AS n
+    UNION ALL SELECT w.*, encode(w.token_sha256, 'hex') FROM waiting AS w
 ), asked AS MATERIALIZED (
-    SELECT array_agg(run_id) AS runs FROM (
-        SELECT unnest(:runs::text[]) AS run_id UNION SELECT w.run_id FROM waiting AS w
-        WHERE w.last_seq = (SELECT last_seq FROM run_heads AS h WHERE h.run_id = w.run_id)) AS ids
+    SELECT array_agg(DISTINCT run_id) AS runs FROM held
+    WHERE (place > 0 OR run_id = ANY(:folds::text[]))
+        AND last_seq = (SELECT last_seq FROM run_heads AS h WHERE h.run_id = held.run_id)
 )
-SELECT 'waiting' AS kind, json_agg(waiting ORDER BY place, run_id)::text AS body FROM waiting
+SELECT 'head' AS kind, json_agg(held ORDER BY place, run_id)::text AS body FROM held
 UNION ALL
 SELECT 'fold', json_agg(json_build_object('run_id', run_id, 'spec', spec, 'fold', fold,
     'created_at_ms', created_at_ms, 'updated_at_ms', updated_at_ms))::text
