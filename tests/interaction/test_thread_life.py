@@ -480,6 +480,32 @@ async def test_turns_and_items_are_paged_back_and_forth(tmp_path: Path):
                 await page(method, cursor="garbage")
 
 
+async def test_items_tell_when_they_began_and_ended_for_ever(tmp_path: Path):
+    async with AppLab(tmp_path, "memory") as lab:
+        client = await lab.connect(experimental=True)
+        thread_id = await lab.start_thread(client)
+        await client.request("turn/start", turn(thread_id))
+
+        def of_the_agent(params: Any) -> bool:
+            return params["item"]["type"] == "agentMessage"
+
+        began = await client.until("item/started", of_the_agent)
+        ended = await client.until("item/completed", of_the_agent)
+        first, last = began["startedAtMs"], ended["completedAtMs"]
+        assert began["item"]["startedAtMs"] == ended["item"]["startedAtMs"] == first
+        assert "completedAtMs" not in began["item"]
+        assert ended["item"]["completedAtMs"] == last >= first
+        await client.until("turn/completed")
+        entries = (await client.request("thread/items/list", {"threadId": thread_id}))["data"]
+        assert (entries[1]["startedAtMs"], entries[1]["completedAtMs"]) == (first, last)
+        await client.request("thread/unsubscribe", {"threadId": thread_id})
+        await client.until("thread/closed")
+        again = await client.request("thread/resume", {"threadId": thread_id})
+        [told] = again["thread"]["turns"]
+        assert told["items"] == [entry["item"] for entry in entries]
+        assert told["items"][1]["completedAtMs"] == last
+
+
 async def test_a_resume_brings_a_first_page_and_cursors(tmp_path: Path):
     async with AppLab(tmp_path, "memory") as lab:
         client = await lab.connect(experimental=True)

@@ -19,7 +19,7 @@ from treadle.domain.events import (
     TurnFinished,
     UsageUpdated,
 )
-from treadle.domain.items import AgentMessage
+from treadle.domain.items import AgentMessage, with_times
 from treadle.domain.records import (
     Foreign,
     ItemDone,
@@ -115,6 +115,7 @@ def _event(thread_id: str, record: ThreadRecord, said: AgentMessage | None) -> T
         case ItemDone(turn_id=turn_id, item=item):
             done = record.completed_at_ms
             at_ms = int(record.at * 1000) if done is None else done
+            item = with_times(item, record.started_at_ms, done)
             return ItemCompleted(thread_id=thread_id, turn_id=turn_id, item=item, at_ms=at_ms)
         case UsageRecorded(usage=usage) if usage is not None:
             return UsageUpdated(thread_id=thread_id, turn_id=record.turn_id or "", usage=usage)

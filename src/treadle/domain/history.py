@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from treadle.domain.approvals import APPROVAL_LINE, waiting_turn
-from treadle.domain.items import StoredItem, UserMessage, input_text, item_id
+from treadle.domain.items import StoredItem, UserMessage, input_text, item_id, with_times
 from treadle.domain.partials import read_partial
 from treadle.domain.policy import Settings
 from treadle.domain.records import (
@@ -107,9 +107,10 @@ class TurnFold:
 
     def _add_item(self, record: ItemDone) -> None:
         rows = self._rows.get(record.turn_id) or self._of(record.turn_id)
-        item = record.item
+        item, started = record.item, record.started_at_ms
         known_as = item_id(item)
-        started = record.started_at_ms
+        if started is not None or record.completed_at_ms is not None:
+            item = with_times(item, started, record.completed_at_ms)
         if rows.ids and (at := rows.find(known_as)) >= 0:
             # The same start means the same item, told again; anything else only shares the name.
             again = started is not None and started == rows.starts[at]

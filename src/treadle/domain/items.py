@@ -8,6 +8,7 @@ about is the agent's business.
 from typing import Any, cast
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 
 class Shape(msgspec.Struct, rename="camel", kw_only=True, gc=False):
@@ -83,7 +84,17 @@ UserInput = (
 )
 
 
-class UserMessage(Shape, tag="userMessage", kw_only=True):
+class Item(Shape, kw_only=True):
+    """Base of what a turn consists of: when it began and ended, absent where nobody noted it.
+
+    Unix milliseconds (0.169.0; clients of 0.129.0 pass over them).
+    """
+
+    started_at_ms: int | UnsetType = UNSET
+    completed_at_ms: int | UnsetType = UNSET
+
+
+class UserMessage(Item, tag="userMessage", kw_only=True):
     """What the user said at the start of a turn, or while steering it."""
 
     id: str
@@ -91,7 +102,7 @@ class UserMessage(Shape, tag="userMessage", kw_only=True):
     content: list[UserInput]
 
 
-class AgentMessage(Shape, tag="agentMessage", kw_only=True):
+class AgentMessage(Item, tag="agentMessage", kw_only=True):
     """Text of the model. `delivery`, `questions` and `moderation` stay null here."""
 
     id: str
@@ -100,14 +111,14 @@ class AgentMessage(Shape, tag="agentMessage", kw_only=True):
     memory_citation: Any = None
 
 
-class Plan(Shape, tag="plan", kw_only=True):
+class Plan(Item, tag="plan", kw_only=True):
     """A proposed plan of plan mode."""
 
     id: str
     text: str
 
 
-class Reasoning(Shape, tag="reasoning", kw_only=True):
+class Reasoning(Item, tag="reasoning", kw_only=True):
     """The model's reasoning: readable summary parts, and raw content where a provider shows it."""
 
     id: str
@@ -115,7 +126,7 @@ class Reasoning(Shape, tag="reasoning", kw_only=True):
     content: list[str] = []
 
 
-class CommandExecution(Shape, tag="commandExecution", kw_only=True):
+class CommandExecution(Item, tag="commandExecution", kw_only=True):
     """A command of the agent or the user; `duration_ms` and `exit_code` are set once it ended."""
 
     id: str
@@ -138,7 +149,7 @@ class FileUpdate(Shape, kw_only=True):
     diff: str
 
 
-class FileChange(Shape, tag="fileChange", kw_only=True):
+class FileChange(Item, tag="fileChange", kw_only=True):
     """A patch to files."""
 
     id: str
@@ -146,7 +157,7 @@ class FileChange(Shape, tag="fileChange", kw_only=True):
     status: str = "inProgress"
 
 
-class McpToolCall(Shape, tag="mcpToolCall", kw_only=True):
+class McpToolCall(Item, tag="mcpToolCall", kw_only=True):
     """A call of an MCP server's tool."""
 
     id: str
@@ -159,7 +170,7 @@ class McpToolCall(Shape, tag="mcpToolCall", kw_only=True):
     duration_ms: int | None = None
 
 
-class DynamicToolCall(Shape, tag="dynamicToolCall", kw_only=True):
+class DynamicToolCall(Item, tag="dynamicToolCall", kw_only=True):
     """A call of a tool that the client declared and answers itself."""
 
     id: str
@@ -172,7 +183,7 @@ class DynamicToolCall(Shape, tag="dynamicToolCall", kw_only=True):
     duration_ms: int | None = None
 
 
-class CollabAgentToolCall(Shape, tag="collabAgentToolCall", kw_only=True):
+class CollabAgentToolCall(Item, tag="collabAgentToolCall", kw_only=True):
     """One agent's dealings with another: spawn, message, wait, close."""
 
     id: str
@@ -186,7 +197,7 @@ class CollabAgentToolCall(Shape, tag="collabAgentToolCall", kw_only=True):
     agents_states: dict[str, Any] = {}
 
 
-class WebSearch(Shape, tag="webSearch", kw_only=True):
+class WebSearch(Item, tag="webSearch", kw_only=True):
     """A search that the provider carried out."""
 
     id: str
@@ -194,14 +205,14 @@ class WebSearch(Shape, tag="webSearch", kw_only=True):
     action: Any = None
 
 
-class ImageView(Shape, tag="imageView", kw_only=True):
+class ImageView(Item, tag="imageView", kw_only=True):
     """An image that the agent looked at."""
 
     id: str
     path: str
 
 
-class ImageGeneration(Shape, tag="imageGeneration", kw_only=True):
+class ImageGeneration(Item, tag="imageGeneration", kw_only=True):
     """An image that the provider made: `result` is its base64, `saved_path` where it is kept."""
 
     id: str
@@ -215,21 +226,21 @@ class ImageGeneration(Shape, tag="imageGeneration", kw_only=True):
     input_images: list[Any] = []
 
 
-class EnteredReviewMode(Shape, tag="enteredReviewMode", kw_only=True):
+class EnteredReviewMode(Item, tag="enteredReviewMode", kw_only=True):
     """A review began."""
 
     id: str
     review: str
 
 
-class ExitedReviewMode(Shape, tag="exitedReviewMode", kw_only=True):
+class ExitedReviewMode(Item, tag="exitedReviewMode", kw_only=True):
     """A review ended with this text."""
 
     id: str
     review: str
 
 
-class ContextCompaction(Shape, tag="contextCompaction", kw_only=True):
+class ContextCompaction(Item, tag="contextCompaction", kw_only=True):
     """The model's context was compacted here."""
 
     id: str
@@ -265,6 +276,31 @@ def item_id(item: StoredItem) -> str:
     except AttributeError:
         entry = cast("dict[str, object]", item) if isinstance(item, dict) else {}
         return str(entry.get("id", ""))
+
+
+def with_times(
+    item: StoredItem, started_at_ms: int | None, completed_at_ms: int | None
+) -> StoredItem:
+    """An item that says when it began and ended, as far as that is known."""
+    if isinstance(item, Item):
+        if started_at_ms is not None:
+            item.started_at_ms = started_at_ms
+        if completed_at_ms is not None:
+            item.completed_at_ms = completed_at_ms
+    elif isinstance(item, dict):
+        entry = cast("dict[str, Any]", item)
+        return {**entry, "startedAtMs": started_at_ms, "completedAtMs": completed_at_ms}
+    return item
+
+
+def times_of(item: StoredItem) -> tuple[int | None, int | None]:
+    """When an item began and ended; None where nobody noted it."""
+    if isinstance(item, dict):
+        entry = cast("dict[str, Any]", item)
+        return entry.get("startedAtMs"), entry.get("completedAtMs")
+    began = getattr(item, "started_at_ms", UNSET)
+    ended = getattr(item, "completed_at_ms", UNSET)
+    return (None if began is UNSET else began), (None if ended is UNSET else ended)
 
 
 def input_text(content: list[UserInput]) -> str:

@@ -6,6 +6,8 @@ The one place where the items, context and usage of a turn become records and ev
 
 from typing import Any, Protocol
 
+import msgspec
+
 from treadle.domain.events import (
     DiffUpdated,
     ErrorRaised,
@@ -92,7 +94,7 @@ class TurnReport:
     def started(self, item: ThreadItem) -> None:
         """An item appeared."""
         at_ms = self._now_ms()
-        self._started[item.id] = at_ms
+        self._started[item.id] = item.started_at_ms = at_ms
         self._tell(
             ItemStarted(
                 thread_id=self._thread.thread_id, turn_id=self._turn_id, item=item, at_ms=at_ms
@@ -130,15 +132,13 @@ class TurnReport:
     def completed(self, item: ThreadItem) -> None:
         """An item is final: into the log first, then announced."""
         at_ms = self._now_ms()
+        began = self._started.pop(item.id, at_ms)
+        # A copy: what was told of its beginning may not be on the wire yet.
+        item = msgspec.structs.replace(item, started_at_ms=began, completed_at_ms=at_ms)
         if isinstance(item, AgentMessage):
             self.last_message = item
         self.record(
-            ItemDone(
-                turn_id=self._turn_id,
-                item=item,
-                started_at_ms=self._started.pop(item.id, at_ms),
-                completed_at_ms=at_ms,
-            )
+            ItemDone(turn_id=self._turn_id, item=item, started_at_ms=began, completed_at_ms=at_ms)
         )
         self._tell(
             ItemCompleted(

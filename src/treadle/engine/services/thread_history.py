@@ -17,6 +17,7 @@ from treadle.domain.items import (
     Shape,
     StoredItem,
     UserMessage,
+    times_of,
 )
 from treadle.domain.turns import ItemsView, Turn
 from treadle.engine.services.errors import InvalidQuery, Refused
@@ -56,7 +57,7 @@ class Page(Shape, Generic[Row], kw_only=True):
 
 
 class ItemEntry(Shape, kw_only=True):
-    """An item with its turn. Times of items are not kept apart yet: always null."""
+    """An item with its turn, and when it began and ended (unix milliseconds, null: not noted)."""
 
     turn_id: str
     item: StoredItem
@@ -153,7 +154,8 @@ def defer_output(entry: ItemEntry, *, commands: bool, mcp_calls: bool) -> ItemEn
 
 def _entries(turn: Turn) -> Iterable[ItemEntry]:
     for item in turn.items:
-        yield ItemEntry(turn_id=turn.id, item=item)
+        began, ended = times_of(item)
+        yield ItemEntry(turn_id=turn.id, item=item, started_at_ms=began, completed_at_ms=ended)
     for item in turn.partial_items or ():
         yield ItemEntry(turn_id=turn.id, item=item, partial=True)
 

@@ -32,6 +32,8 @@ from treadle.domain.items import (
 from treadle.engine.store.local.names import camel, pascal, rename_keys, snake
 
 Json = dict[str, Any]
+_TIMES = ("started_at_ms", "completed_at_ms")
+"""Members that are not written with an item: files have them beside it."""
 _wire_items: msgspec.json.Decoder[ThreadItem] = msgspec.json.Decoder(ThreadItem)
 _wire_inputs: msgspec.json.Decoder[UserInput] = msgspec.json.Decoder(UserInput)
 
@@ -42,6 +44,8 @@ def item_to_file(item: StoredItem) -> Json:
     if spell is not None:
         return spell(item)
     entries = cast("Json", rename_keys(msgspec.to_builtins(item), snake))
+    for name in _TIMES:
+        entries.pop(name, None)
     return {**entries, "type": pascal(str(entries.get("type", "unknown")))}
 
 
