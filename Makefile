@@ -84,7 +84,7 @@ DATABASE ?= postgres
 SESSIONS ?= 4
 TURNS ?= 20
 test-faults: setup $(STAMPS)/dev
-	@TREADLE_TEST_FAULTS=all $(BIN)/python -m pytest -n 2 tests/faults
+	@TREADLE_TEST_FAULTS=all $(BIN)/python -m pytest -n 2 --dist worksteal tests/faults
 	@PYTHONPATH=tests:src $(BIN)/python -m faults.programme --events $(EVENTS) --faults $(FAULTS) \
 		--database $(DATABASE) --sessions $(SESSIONS) --turns $(TURNS) $(if $(SEED),--seed $(SEED))
 

@@ -128,6 +128,9 @@ async def test_runners_are_shown_and_drained(fleet: Fleet, page: Page) -> None:
     assert [r.draining for r in (await fleet.client.list_runners()).items] == [True, False]
     running.cancel()
     await asyncio.wait({running})
+    await page.click("#gone")  # it said that it is gone when it ended
+    badges = "[...document.querySelectorAll('#runners .badge')]"
+    await page.until(f"{badges}.some((badge) => badge.innerText === 'gone')")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")

@@ -290,6 +290,35 @@ async def test_a_run_that_cannot_be_begun_is_given_back_at_once(
     assert (await work.go()).terminal_status == "completed"
 
 
+async def test_a_serving_runner_that_breaks_ends_its_turns_and_fails(
+    fleet: Fleet, monkeypatch: Any
+) -> None:
+    work = await fleet.create("at work")
+    options = RunnerOptions(
+        manager_url=fleet.url,
+        runner_id="broken",
+        codex_command=sys.executable,
+        codex_args=FAKE_ARGS,
+        codex_home=str(fleet.codex_home),
+        env={"PYTHONPATH": SOURCE, "AGENTRUN_FAKE_CODEX_MODE": "slow-tool-events"},
+    )
+    stop = asyncio.Event()
+    serving = asyncio.create_task(serve(options, stop, max_runs=3))
+    await work.until(lambda e: e.payload.get("phase") == "active-turn-control-ready")
+
+    async def breaks(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("nobody thought of this")
+
+    monkeypatch.setattr(ManagerClient, "claim_from_pool", breaks)
+    await fleet.create("for the second place")  # ends the claim that waits
+    with pytest.raises(RuntimeError, match="nobody thought"):
+        async with asyncio.timeout(20):
+            await serving
+    assert (await work.command()).state == "completed"
+    assert (await fleet.client.get_run(work.run_id)).lease_remaining_ms is None
+    assert (await fleet.client.get_runner("broken")).gone_at is not None
+
+
 async def test_a_runner_that_ends_says_so(fleet: Fleet) -> None:
     work = await fleet.create("once")
     result = await work.go()

@@ -146,6 +146,8 @@ class _Pool:
                 await asyncio.wait({ending, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not await self._tasks.join(DRAIN_SECONDS):
                 logger.warning("turns still at work are given back")
+            if taking.done() and not taking.cancelled():
+                taking.result()  # an end of its own is one that nobody asked for
         finally:
             await watch.close()
             await finish(self._tasks.close(CLOSE_SECONDS), CLOSE_SECONDS + 1, "close runner")
