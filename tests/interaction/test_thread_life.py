@@ -515,6 +515,7 @@ async def test_a_resume_brings_a_first_page_and_cursors(tmp_path: Path):
             {"threadId": thread_id, "excludeTurns": True, "initialTurnsPage": {"limit": 1}},
         )
         assert answer["thread"]["turns"] == []
+        assert answer["collaborationMode"]["mode"] == "default"
         assert [talk(each)[0] for each in answer["initialTurnsPage"]["data"]] == ["two"]
         cursor = answer["turnsBackwardsCursor"]
         page = await client.request("thread/turns/list", {"threadId": thread_id, "cursor": cursor})

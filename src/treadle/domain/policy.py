@@ -69,3 +69,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     personality: str | None = None
     collaboration_mode: dict[str, Any] | None = None
     """`{mode, settings}` as the client set it; None while it never did."""
+
+    @property
+    def mode(self) -> dict[str, Any]:
+        """The collaboration mode as clients and files spell it, also where none was ever set."""
+        return self.collaboration_mode or default_mode(self.model, self.effort)
+
+
+def default_mode(model: str, effort: str | None) -> dict[str, Any]:
+    """What a thread's collaboration mode is until a client sets one (0.169.0)."""
+    chosen = {"model": model, "reasoning_effort": effort, "developer_instructions": None}
+    return {"mode": "default", "settings": chosen}

@@ -45,7 +45,7 @@ async def resume(context: Context, params: proto.ThreadResumeParams) -> proto.Re
     subscriptions.subscribe(context.session, thread_id)
     context.afterwards(lambda: subscriptions.catch_up(context.session, thread_id, opened.last_seq))
     answer = proto.ResumedSession(**session_facts(opened))
-    answer.collaboration_mode = opened.thread.agent.settings.collaboration_mode
+    answer.collaboration_mode = opened.thread.agent.settings.mode
     if not params.exclude_turns:
         answer.thread.turns = opened.turns
         tell_usage(context, thread_id, opened.usage)

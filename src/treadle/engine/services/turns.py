@@ -222,14 +222,6 @@ def check_input(content: list[UserInput]) -> None:
 
 def wire_settings(settings: Settings) -> dict[str, Any]:
     """Settings in the shape of `thread/settings/updated` (0.169.0)."""
-    mode = settings.collaboration_mode or {
-        "mode": "default",
-        "settings": {
-            "model": settings.model,
-            "reasoning_effort": settings.effort,
-            "developer_instructions": None,
-        },
-    }
     return {
         "model": settings.model,
         "modelProvider": settings.model_provider,
@@ -241,5 +233,5 @@ def wire_settings(settings: Settings) -> dict[str, Any]:
         "summary": settings.summary,
         "serviceTier": settings.service_tier,
         "personality": settings.personality,
-        "collaborationMode": mode,
+        "collaborationMode": settings.mode,
     }

@@ -13,6 +13,7 @@ from treadle.domain.policy import (
     SandboxPolicy,
     Settings,
     WorkspaceWrite,
+    default_mode,
 )
 from treadle.engine.store.local.names import text_or_none
 
@@ -76,7 +77,7 @@ def settings_from_file(entry: Json, provider: str) -> Settings:
         service_tier=text_or_none(entry.get("service_tier")),
         workspace_roots=tuple(map(str, entry.get("runtime_workspace_roots") or ())),
         personality=text_or_none(entry.get("personality")),
-        collaboration_mode=None if mode == _default_mode(model, effort) else mode,
+        collaboration_mode=None if mode == default_mode(model, effort) else mode,
     )
 
 
@@ -136,20 +137,13 @@ def _sandbox_from_profile(profile: Json) -> SandboxPolicy:
 
 
 def _common(settings: Settings) -> Json:
-    mode = settings.collaboration_mode or _default_mode(settings.model, settings.effort)
     return {
         "model": settings.model,
         "approval_policy": settings.approval_policy,
         "approvals_reviewer": settings.approvals_reviewer,
         "permission_profile": profile_to_file(settings),
-        "collaboration_mode": mode,
+        "collaboration_mode": settings.mode,
     }
-
-
-def _default_mode(model: str, effort: str | None) -> Json:
-    """What files hold for a thread whose collaboration mode was never set."""
-    chosen = {"model": model, "reasoning_effort": effort, "developer_instructions": None}
-    return {"mode": "default", "settings": chosen}
 
 
 def profile_to_file(settings: Settings) -> Json:
