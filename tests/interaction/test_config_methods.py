@@ -210,3 +210,46 @@ async def test_features_are_switched_for_the_process_below_the_configuration(tmp
         assert "memories" not in (lab.home / "config.toml").read_text()
         nothing = await client.request("experimentalFeature/enablement/set", {"enablement": {}})
         assert nothing == {"enablement": {}}
+
+
+async def test_hooks_are_not_run_and_each_place_that_has_some_is_named(tmp_path: Path):
+    async with AppLab(tmp_path, "memory") as lab:
+        client = await lab.connect()
+
+        async def entries(**params: Any) -> list[Any]:
+            return (await client.request("hooks/list", params))["data"]
+
+        nothing = {"hooks": [], "warnings": [], "errors": []}
+        assert await entries(cwds=[str(lab.work)]) == [{"cwd": str(lab.work), **nothing}]
+        hooks = {"Stop": [{"hooks": [{"type": "command", "command": "echo"}]}]}
+        of_home = lab.home / "hooks.json"
+        of_home.write_text(json.dumps({"hooks": hooks}))
+        thread_id = await lab.start_thread(client)
+        [entry] = await entries(threadId=thread_id)
+        assert (entry["cwd"], entry["hooks"], entry["errors"]) == (str(lab.work), [], [])
+        assert [str(of_home) in text for text in entry["warnings"]] == [True]
+        of_home.write_text("{nope")
+        [first, second] = await entries(cwds=[str(lab.work), str(tmp_path)])
+        assert [entry["cwd"] for entry in (first, second)] == [str(lab.work), str(tmp_path)]
+        assert f"failed to parse hooks config {of_home}" in second["warnings"][0]
+        of_home.unlink()
+        await client.request("config/value/write", edit("hooks.Stop", hooks["Stop"]))
+        [entry] = await entries(cwds=[str(lab.work)])
+        assert [str(lab.home / "config.toml") in text for text in entry["warnings"]] == [True]
+
+
+async def test_hooks_of_a_project_count_when_it_is_trusted(tmp_path: Path):
+    async with AppLab(tmp_path, "memory") as lab:
+        client = await lab.connect()
+        folder = lab.work / ".codex"
+        folder.mkdir()
+        (folder / "hooks.json").write_text(json.dumps({"hooks": {"Stop": [{"hooks": []}]}}))
+
+        async def warnings() -> list[str]:
+            listed = await client.request("hooks/list", {"cwds": [str(lab.work)]})
+            return listed["data"][0]["warnings"]
+
+        assert await warnings() == []
+        key = f"projects.{json.dumps(str(lab.work))}.trust_level"
+        await client.request("config/value/write", edit(key, "trusted"))
+        assert [str(folder / "hooks.json") in text for text in await warnings()] == [True]

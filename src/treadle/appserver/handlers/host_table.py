@@ -27,6 +27,7 @@ HOST_HANDLERS: Mapping[str, Handler] = {
     "mcpServer/tool/call": mcp.call_tool,
     "mcpServer/oauth/login": mcp.log_in,
     "mcpServer/resource/read": mcp.read_resource,
+    "hooks/list": settings.list_hooks,
     "experimentalFeature/list": settings.list_features,
     "experimentalFeature/enablement/set": settings.switch_features,
     "model/list": settings.list_models,

@@ -40,16 +40,25 @@ async def list_features(
     context: Context, params: proto.FeatureListParams
 ) -> proto.FeatureListResult:
     """The feature switches, as they are for a thread's folder or for the server's own."""
-    cwd = None
-    if params.thread_id is not None:
-        check_id(params.thread_id)
-        thread = context.services.threads.get(params.thread_id)
-        if thread is None:
-            raise invalid_request(f"thread not found: {params.thread_id}")
-        cwd = thread.agent.settings.cwd
-    features = context.services.config.features(cwd)
+    features = context.services.config.features(_folder_of(context, params.thread_id))
     data, following = page(features, params.cursor, params.limit)
     return proto.FeatureListResult(data=data, next_cursor=following)
+
+
+def _folder_of(context: Context, thread_id: str | None) -> str | None:
+    if thread_id is None:
+        return None
+    check_id(thread_id)
+    thread = context.services.threads.get(thread_id)
+    if thread is None:
+        raise invalid_request(f"thread not found: {thread_id}")
+    return thread.agent.settings.cwd
+
+
+async def list_hooks(context: Context, params: proto.HooksListParams) -> proto.HooksListResult:
+    """The hooks of each folder: none, and why."""
+    folders = params.cwds or [_folder_of(context, params.thread_id)]
+    return proto.HooksListResult(data=[context.services.config.hooks(cwd) for cwd in folders])
 
 
 async def switch_features(

@@ -70,6 +70,17 @@ class StoreConfigService:
         self._config.switch(taken)
         return taken
 
+    def hooks(self, cwd: str | None) -> dict[str, Any]:
+        """None are run; a warning for each place that has some."""
+        from treadle.config.hooks import hook_warnings
+
+        folder = cwd if cwd is not None else str(self._config.environment.working_folder)
+        try:
+            warnings = hook_warnings(self._config, folder)
+        except ConfigError as error:
+            raise ConfigRejected(error.read_message, internal=True) from error
+        return {"cwd": folder, "hooks": [], "warnings": warnings, "errors": []}
+
     def models(self) -> list[dict[str, Any]]:
         """The catalog."""
         return [card.listing() for card in catalog.CATALOG]

@@ -35,6 +35,10 @@ class ConfigService(Protocol):
         """Switch features for the life of the process, under the configuration; those taken."""
         ...
 
+    def hooks(self, cwd: str | None) -> dict[str, Any]:
+        """The hooks that run for a folder, in the shape of `hooks/list`; raises ConfigRejected."""
+        ...
+
     def models(self) -> list[dict[str, Any]]:
         """The model catalog in the shape of `model/list`."""
         ...

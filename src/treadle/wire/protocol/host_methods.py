@@ -88,6 +88,13 @@ HOST_METHODS = (
         lane=_CONFIG,
     ),
     MethodSpec(
+        name="hooks/list",
+        params=settings.HooksListParams,
+        result=settings.HooksListResult,
+        lane=_CONFIG_READ,
+        optional_params=True,
+    ),
+    MethodSpec(
         name="experimentalFeature/list",
         params=settings.FeatureListParams,
         result=settings.FeatureListResult,

@@ -11,7 +11,7 @@ NOT_OFFERED = """
     externalAgentConfig/detect
     externalAgentConfig/import externalAgentConfig/import/readHistories
     externalAgentConfig/import/recordHistory
-    getConversationSummary hooks/list
+    getConversationSummary
     marketplace/add marketplace/remove marketplace/upgrade
     modelProvider/config/write
     plugin/install plugin/installed plugin/list plugin/read

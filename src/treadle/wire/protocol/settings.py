@@ -76,6 +76,19 @@ class FeatureEnablement(Shape, kw_only=True):
     enablement: dict[str, bool]
 
 
+class HooksListParams(Shape, kw_only=True):
+    """Parameters of `hooks/list`; without folders the thread's is meant, or the server's own."""
+
+    cwds: list[str] = []
+    thread_id: str | None = None
+
+
+class HooksListResult(Shape, kw_only=True):
+    """Result of `hooks/list`: one entry a folder, in the order asked."""
+
+    data: list[dict[str, Any]]
+
+
 class ModelListParams(Shape, kw_only=True):
     """Parameters of `model/list`."""
 
