@@ -75,6 +75,7 @@ class AppServer:
     def _unwatched(self, thread_id: str) -> None:
         self._services.requests.unwatched(thread_id)
         self._services.threads.unwatched(thread_id)
+        self._services.resting.unwatched(thread_id)
 
     def _answered(self, number: int, answer: Answer | None) -> None:
         requests = self._services.requests

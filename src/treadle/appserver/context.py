@@ -12,6 +12,7 @@ from treadle.engine.services.agents import AgentHost
 from treadle.engine.services.budgets import Budgets
 from treadle.engine.services.config import ConfigService
 from treadle.engine.services.requests import Requests
+from treadle.engine.services.resting import Resting
 from treadle.engine.services.thread_queue import Queues
 from treadle.engine.services.threads import Threads
 from treadle.engine.services.turns import Turns
@@ -42,6 +43,7 @@ class Services(msgspec.Struct, frozen=True):
     agents: AgentHost
     budgets: Budgets
     queues: Queues
+    resting: Resting
     requests: Requests
     config: ConfigService
     subscriptions: Subscriptions

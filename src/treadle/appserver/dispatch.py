@@ -81,16 +81,24 @@ class Dispatch:
         ticket: Ticket | None,
     ) -> None:
         context = Context(session, self._services)
+        held: str | None = None
         try:
             if ticket is not None:
                 await ticket.turn()
-            with span(f"rpc {spec.name}", {"thread.id": getattr(params, "thread_id", None)}):
+            thread_id = getattr(params, "thread_id", None)
+            with span(f"rpc {spec.name}", {"thread.id": thread_id}):
+                if thread_id and spec.wakes:
+                    await self._services.resting.hold(thread_id)
+                    held = thread_id
                 result = await self._handlers[spec.name](context, params)
             session.peer.reply(request.raw_id, result)
             for deed in context.later:
                 deed()
         except Exception as error:  # noqa: BLE001 - the one boundary of requests
             session.peer.refuse(request.raw_id, to_wire(error, spec.name, translate))
+        finally:
+            if held is not None:
+                self._services.resting.release(held)
 
 
 def _release(session: Session, ticket: Ticket | None) -> None:

@@ -20,6 +20,7 @@ from treadle.domain.events import (
     TextDelta,
     ThreadClosed,
     ThreadEvent,
+    ThreadRested,
 )
 from treadle.domain.threads import NotLoaded
 from treadle.kit.clock import Clock
@@ -85,6 +86,9 @@ class Subscriptions:
             self._watchers.setdefault(event.thread_id, {}).update(
                 self._watchers.get(event.parent_id, {})
             )
+            return
+        if isinstance(event, ThreadRested):
+            self._tails.pop(thread_id, None)
             return
         if isinstance(event, RequestRaised):
             watchers = self._watchers.get(thread_id, {})

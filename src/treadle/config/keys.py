@@ -349,6 +349,7 @@ OTHER_KEYS: dict[str, Shape] = {
     "mcp_oauth_callback_port": Whole("u16"),
     "mcp_oauth_callback_url": _TEXT,
     "mcp_oauth_credentials_store": OneOf(("auto", "file", "keyring")),
+    "max_loaded_threads": _U64,
     "mcp_optional_startup_grace_ms": _U64,
     "mcp_servers": MapOf(_McpServer()),
     "memories": MapOf(_ANY),

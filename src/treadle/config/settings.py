@@ -26,6 +26,7 @@ from treadle.kit.discreet import Discreet
 
 TrustLevel = Literal["trusted", "untrusted"]
 DEFAULT_DOC_BYTES = 32768
+DEFAULT_THREADS_IN_MEMORY = 1000
 DEFAULT_TERMINAL_WAIT_MS = 300_000
 DEFAULT_AGENT_THREADS = 6
 DEFAULT_AGENT_DEPTH = 1
@@ -104,6 +105,8 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str | None
     unload_delay_seconds: int
     """How long a thread without subscribers stays loaded; 0 closes it at once."""
+    most_in_memory: int
+    """Beyond so many threads idle ones leave memory, watched or not; 0 for no bound."""
     history_persistence: Literal["save-all", "none"]
     history_max_bytes: int | None
     sqlite_folder: Path
@@ -259,6 +262,7 @@ def read_store(table: Mapping[str, Any], sqlite_folder: Path) -> StoreSettings:
         id=store.get("id"),
         endpoint=store.get("endpoint"),
         unload_delay_seconds=table.get("thread_unload_delay_secs", 0),
+        most_in_memory=table.get("max_loaded_threads", DEFAULT_THREADS_IN_MEMORY),
         history_persistence=history.get("persistence") or "save-all",
         history_max_bytes=history.get("max_bytes"),
         sqlite_folder=sqlite_folder,

@@ -33,6 +33,10 @@ class AgentJoined(ThreadEvent, kw_only=True, frozen=True):
     parent_id: str
 
 
+class ThreadRested(ThreadEvent, kw_only=True, frozen=True):
+    """The thread left memory while it is watched: to its watchers nothing has changed."""
+
+
 class StatusChanged(ThreadEvent, kw_only=True, frozen=True):
     """The thread's status is now this."""
 

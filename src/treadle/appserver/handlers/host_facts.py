@@ -39,7 +39,8 @@ async def diagnose(context: Context, params: None) -> proto.Diagnostics:
     del params
     threads = context.services.threads
     gauges = {
-        "app.threads.loaded": len(threads.loaded_ids()),
+        "app.threads.loaded": len(threads.loaded),
+        "app.threads.resting": len(threads.loaded.resting),
         "app.turns.running": threads.running_count,
     }
     return proto.Diagnostics(

@@ -137,7 +137,7 @@ async def unsubscribe(context: Context, params: proto.ThreadIdParams) -> proto.U
     check_id(params.thread_id)
     subscriptions, threads = context.services.subscriptions, context.services.threads
     thread_id = params.thread_id
-    if threads.get(thread_id) is None:
+    if threads.loaded.summary(thread_id) is None:
         return proto.UnsubscribeResult(status="notLoaded")
     if not subscriptions.subscribed(context.session, thread_id):
         return proto.UnsubscribeResult(status="notSubscribed")

@@ -27,6 +27,7 @@ from treadle.engine.services.budgets import Budgets
 from treadle.engine.services.feed import Feed
 from treadle.engine.services.planning import Planner
 from treadle.engine.services.requests import Deadline, Patience, Requests
+from treadle.engine.services.resting import Resting
 from treadle.engine.services.thread_queue import Queues
 from treadle.engine.services.threads import Threads
 from treadle.engine.services.turn_launch import TurnLauncher
@@ -137,6 +138,7 @@ def build_engine(
         agents=agents,
         budgets=budgets,
         queues=Queues(threads, turns),
+        resting=Resting(threads, started.store.most_in_memory),
         requests=requests,
         config=StoreConfigService(config, warnings),
         subscriptions=subscriptions,

@@ -131,6 +131,7 @@ class ConfigPlanner:
             close_tools=toolbox.close,
             mcp=toolbox.servers,
             sessions=toolbox.sessions,
+            remembers=toolbox.remembers,
             warnings=toolbox.warnings,
             sandbox=sandbox,
             traits=self._traits(settings, config),

@@ -70,6 +70,7 @@ def make_toolbox(  # noqa: PLR0913 - what tools work with
         [make() for wanted, make in listed if wanted],
         unlisted=shells if commands else (),
         sources=[McpTools(servers)],
+        remembers=lambda: permits.lasting,
     )
 
 

@@ -26,6 +26,8 @@ class ThreadTools(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...]
     servers: ThreadServers
     sessions: "Late[ExecSessions]"
+    remembers: Callable[[], bool]
+    """Whether they hold what the thread's log does not tell: commands, servers, permissions."""
 
 
 class Toolset:
@@ -78,7 +80,13 @@ class Toolset:
             if sessions.made is not None:
                 await sessions.made.close()
 
-        return ThreadTools(LateTools(tools), close, problems, servers, sessions)
+        def remembers() -> bool:
+            busy = sessions.made is not None and sessions.made.busy
+            kept = late.made is not None and late.made.remembers()
+            return busy or kept or bool(servers.all())
+
+        late = Late(tools)
+        return ThreadTools(LateTools(late), close, problems, servers, sessions, remembers)
 
     async def close(self) -> None:
         """Stop looking at profiles."""

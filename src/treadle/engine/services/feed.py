@@ -12,14 +12,20 @@ from typing import Protocol
 import msgspec
 
 from treadle.domain.event_log import KEPT, STRIDE
-from treadle.domain.events import RateLimitsUpdated, RequestRaised, ThreadEvent, TurnBegan
+from treadle.domain.events import (
+    RateLimitsUpdated,
+    RequestRaised,
+    ThreadEvent,
+    ThreadRested,
+    TurnBegan,
+)
 from treadle.kit.mint import new_id
 
 PATIENCE_SECONDS = 5.0
 """How long one slow reader may hold up a model's stream, per batch of deltas."""
 
-_UNNUMBERED = (RequestRaised, RateLimitsUpdated)
-"""Neither is told as something that happened in the thread."""
+_UNNUMBERED = (RequestRaised, RateLimitsUpdated, ThreadRested)
+"""None of them is told as something that happened in the thread."""
 
 
 class Listener(Protocol):

@@ -36,6 +36,7 @@ from treadle.domain.threads import (
 )
 from treadle.engine.agent.agent_thread import AgentThread
 from treadle.engine.agent.turn_state import TurnState
+from treadle.engine.services.planning import Overrides
 from treadle.engine.store.thread_store import (
     StoreError,
     ThreadInfo,
@@ -214,6 +215,8 @@ class LoadedThread:
         self.running: RunningTurn | None = None
         self.scope = TaskScope(f"thread {agent.thread_id}")
         self.closing = False
+        self.given: Overrides | None = None
+        """What its client asked for besides, where the thread can be loaded again by it."""
         self.configured_budget = Budget()
         self.elicitations = 0
         """Questions that a client puts to its user by itself while the thread waits."""

@@ -45,6 +45,19 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
     has_environment: bool = True
     """Whether the thread has a machine to work on: without one there are no commands and files."""
 
+    def unsealed(self) -> "Overrides":
+        """What of this a thread's own log does not tell once it has begun."""
+        return Overrides(
+            config={key: value for key, value in self.config.items() if key not in _SEALED},
+            base_instructions=self.base_instructions,
+            developer_instructions=self.developer_instructions,
+            has_environment=self.has_environment,
+        )
+
+
+_SEALED = ("model", "approval_policy")
+"""Keys of a client's configuration that count as if they were parameters."""
+
 
 class AgentLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How far an agent may spawn others."""
@@ -81,6 +94,8 @@ class ThreadPlan(msgspec.Struct, kw_only=True):
     home: str = ""
     """The home folder; empty where nothing is kept there."""
     skills: tuple[Skill, ...] = ()
+    remembers: Callable[[], bool] = lambda: False
+    """Whether the tools know something that the thread's log does not tell."""
     unload_delay_seconds: float = 0.0
     config: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
     """The configuration that the client gave along, for threads spawned from this one."""

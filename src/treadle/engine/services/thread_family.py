@@ -88,6 +88,7 @@ class Families:
         loaded = self._threads.get(thread_id)
         if loaded is not None:
             await self._threads.unload(loaded)
+        self._threads.forget(thread_id, closed=False)
 
     async def _each(
         self, thread_ids: list[str], deed: Callable[[str], Awaitable[None]]

@@ -101,6 +101,7 @@ class Forks:
             ),
             dynamic_tools=source.dynamic_tools,
         )
+        thread.given = overrides
         now = threads.clock.now()
         added = [*mend(past, kept, now), SettingsApplied(at=now, settings=plan.settings)]
         past.add(added)
@@ -141,6 +142,7 @@ class Forks:
             base_instructions=plan.base_instructions,
             developer_instructions=plan.developer_instructions,
         )
+        thread.given = overrides
         now = threads.clock.now()
         records: list[ThreadRecord] = [ModelItem(at=now, item=item) for item in items]
         records.append(SettingsApplied(at=now, settings=plan.settings))

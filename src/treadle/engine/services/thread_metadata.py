@@ -10,7 +10,7 @@ from typing import Any
 from treadle.domain.events import ThreadRenamed
 from treadle.domain.threads import ThreadSummary
 from treadle.engine.services.errors import Refused, ThreadNotFound, ThreadNotLoaded
-from treadle.engine.services.loaded_thread import LoadedThread, summarise
+from treadle.engine.services.loaded_thread import LoadedThread
 from treadle.engine.services.threads import Threads
 from treadle.engine.store.thread_store import ThreadInfo, ThreadPatch
 
@@ -51,7 +51,7 @@ class Metadata:
         known = info.git if info.git is not None else info.created.git or {}
         git: dict[str, Any] = {**known, **changes}
         info = await self._patch(thread_id, ThreadPatch(git=git))
-        return loaded.summary() if loaded else summarise(info)
+        return self._threads.shown(info)
 
     async def set_memory_mode(self, thread_id: str, mode: str) -> None:
         """Whether the thread may feed memories; raises as `set_git`."""

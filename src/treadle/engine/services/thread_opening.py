@@ -1,5 +1,6 @@
 """What is asked of a thread that is opened, by whom, and what comes of it."""
 
+import os
 from typing import Any
 
 import msgspec
@@ -40,3 +41,8 @@ class Opened(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     last_seq: int = 0
     """Number of the last event that `turns` are sure to show."""
+
+
+def same_place(known: str | None, path: str) -> bool:
+    """Whether a thread's file is the one that a path leads to."""
+    return known is not None and os.path.realpath(known) == os.path.realpath(path)

@@ -13,7 +13,6 @@ from treadle.domain.items import AgentMessage, Shape, TextInput, UserMessage
 from treadle.domain.threads import ThreadSummary
 from treadle.domain.turns import Turn
 from treadle.engine.services.errors import InvalidQuery, Refused
-from treadle.engine.services.loaded_thread import summarise
 from treadle.engine.services.thread_history import Cursor, cursor_text
 from treadle.engine.services.threads import ThreadQuery, Threads
 from treadle.engine.store.listing import cursor_text as list_cursor
@@ -135,8 +134,7 @@ class Searches:
         return first.snippet if first is not None else None
 
     def _summary(self, info: ThreadInfo) -> ThreadSummary:
-        loaded = self._threads.get(info.thread_id)
-        return loaded.summary() if loaded else summarise(info)
+        return self._threads.shown(info)
 
 
 def _occurrences(thread_id: str, turns: list[Turn], term: str) -> Iterator[Occurrence]:

@@ -6,7 +6,6 @@ thread is asked through `watched`, and told through `unwatched`.
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -19,7 +18,7 @@ from treadle.domain.events import (
     StatusChanged,
     ThreadBegan,
     ThreadClosed,
-    ThreadEvent,
+    ThreadRested,
     Warned,
 )
 from treadle.domain.ids import ThreadId
@@ -37,10 +36,10 @@ from treadle.engine.services.errors import Refused, StartFailed, ThreadNotFound
 from treadle.engine.services.feed import Feed
 from treadle.engine.services.git_info import read_git_info
 from treadle.engine.services.loaded_thread import LoadedThread, ThreadLog, summarise
-from treadle.engine.services.loaded_threads import LoadedThreads
+from treadle.engine.services.loaded_threads import LoadedThreads, Rested
 from treadle.engine.services.planning import Overrides, Planner, ThreadPlan
 from treadle.engine.services.thread_loading import LoadingParts, load_thread
-from treadle.engine.services.thread_opening import Client, NewThread, Opened
+from treadle.engine.services.thread_opening import Client, NewThread, Opened, same_place
 from treadle.engine.services.thread_restore import mend, raw_item, restore
 from treadle.engine.services.thread_servers import open_servers, require_servers
 from treadle.engine.store.thread_store import (
@@ -88,7 +87,7 @@ class Threads:
         self.loaded = LoadedThreads()
         self._plans: dict[str, ThreadPlan] = {}
         self._closing: dict[str, asyncio.Event] = {}
-        self._scope = TaskScope("threads")
+        self.scope = TaskScope("threads")
         self.watched: Callable[[str], bool] = lambda _thread_id: True
         self.on_waiting: Callable[[LoadedThread, WaitingTurn], None] = lambda _thread, _turn: None
         """Goes on with a turn that the log of a thread just loaded leaves waiting for answers."""
@@ -119,6 +118,7 @@ class Threads:
             developer_instructions=plan.developer_instructions,
             dynamic_tools=new.dynamic_tools,
         )
+        thread.given = new.overrides
         if new.raw_items:
             thread.log.on_model_item = lambda record: self.feed.publish(
                 raw_item(thread.thread_id, record)
@@ -181,7 +181,7 @@ class Threads:
             ThreadNotFound, ThreadIsArchived, WriterConflict, StorageFailed: see the store.
             PlanRejected: the configuration makes no runnable thread.
         """
-        await self._closed(thread_id)
+        await self.closed(thread_id)
         loaded = self.loaded.get(thread_id)
         if loaded is not None:
             if loaded.ephemeral or not loaded.log.materialized:
@@ -189,15 +189,18 @@ class Threads:
             last_seq = self.feed.position(thread_id)
             turns = await self.turns(thread_id)
             return Opened(loaded, self._plans[thread_id], turns, last_seq=last_seq)
+        opened = await self.load(thread_id, overrides, client)
+        self.feed.publish(StatusChanged(thread_id=thread_id, status=opened.thread.status))
+        return msgspec.structs.replace(opened, last_seq=self.feed.position(thread_id))
+
+    async def load(self, thread_id: str, overrides: Overrides, client: Client) -> Opened:
+        """Load a stored thread that is not loaded, and tell nobody; raises as `resume`."""
         writer, records = await self.store.open(thread_id)
         try:
-            opened = await self._open(thread_id, writer, records, overrides, client)
+            return await self._open(thread_id, writer, records, overrides, client)
         except BaseException:
             await writer.close()
             raise
-        thread = opened.thread
-        self._publish(StatusChanged(thread_id=thread.thread_id, status=thread.status))
-        return msgspec.structs.replace(opened, last_seq=self.feed.position(thread_id))
 
     async def adopt(self, path: str) -> str:
         """Make a log that lies anywhere known; the id to resume it by.
@@ -208,7 +211,7 @@ class Threads:
         """
         thread_id = await self.store.adopt(path)
         loaded = self.loaded.get(thread_id)
-        if loaded is not None and not _same_place(loaded.path, path):
+        if loaded is not None and not same_place(loaded.path, path):
             raise Refused(f"cannot resume running thread {thread_id} with stale path")
         return thread_id
 
@@ -245,6 +248,7 @@ class Threads:
                 f"`{plan.settings.model}`, which may understand its history less well."
             )
             warnings = (*warnings, text)
+        thread.given = overrides
         turns = restore(thread, records, past)
         self.feed.begin(thread_id, count_events(records))
         await self._require_servers(thread, plan)
@@ -295,17 +299,16 @@ class Threads:
         return plan.mcp if plan is not None else None
 
     def loaded_ids(self) -> list[ThreadId]:
-        """Ids of the threads in memory, oldest first."""
-        return [
-            ThreadId(thread_id) for thread_id in sorted(thread.thread_id for thread in self.loaded)
-        ]
+        """Ids of the threads that count as loaded, oldest first."""
+        return [ThreadId(thread_id) for thread_id in self.loaded.ids()]
 
     async def read(self, thread_id: str) -> ThreadSummary:
         """A thread's summary, loaded or not, archived or not; raises ThreadNotFound."""
-        loaded = self.loaded.get(thread_id)
-        if loaded is not None:
-            return loaded.summary()
-        return summarise(await self.store.read(thread_id))
+        return self.loaded.summary(thread_id) or summarise(await self.store.read(thread_id))
+
+    def shown(self, info: ThreadInfo) -> ThreadSummary:
+        """A stored thread as clients see it: with its live state where it counts as loaded."""
+        return self.loaded.summary(info.thread_id) or summarise(info)
 
     async def turns(self, thread_id: str, what: str = "includeTurns") -> list[Turn]:
         """All turns of a thread with their items, the running one included.
@@ -340,11 +343,7 @@ class Threads:
     async def page(self, query: ThreadQuery) -> tuple[list[ThreadSummary], ThreadPage]:
         """A page of the list, with live status where threads are loaded; raises InvalidQuery."""
         page = await self.store.list_threads(query)
-        summaries: list[ThreadSummary] = []
-        for info in page.threads:
-            loaded = self.loaded.get(info.thread_id)
-            summaries.append(loaded.summary() if loaded else summarise(info))
-        return summaries, page
+        return [self.shown(info) for info in page.threads], page
 
     # ------------------------------------------------------------------ changing
 
@@ -391,7 +390,7 @@ class Threads:
         thread = self.loaded.get(thread_id)
         while thread is not None:
             if not self.loaded.works(thread) and not self._kept(thread):
-                self._scope.start(self._unload_later(thread), f"unload {thread.thread_id}")
+                self.scope.start(self._unload_later(thread), f"unload {thread.thread_id}")
             thread = self.loaded.parent(thread)
 
     def turn_ended(self, thread: LoadedThread) -> None:
@@ -416,15 +415,30 @@ class Threads:
     async def unload(self, thread: LoadedThread) -> None:
         """Take a thread out of memory, ending its turn; watchers learn that it is not loaded."""
         await self._close(thread, announce=False)
-        self._publish(StatusChanged(thread_id=thread.thread_id, status=NotLoaded()))
+        self.feed.publish(StatusChanged(thread_id=thread.thread_id, status=NotLoaded()))
         self.feed.end(thread.thread_id)
 
-    async def _close(self, thread: LoadedThread, *, announce: bool) -> None:
+    async def set_aside(self, thread: LoadedThread, rested: Rested) -> None:
+        """Take a thread out of memory that counts as loaded all the same; nobody hears of it."""
+        await self._close(thread, announce=False, rested=rested)
+        self.feed.publish(ThreadRested(thread_id=thread.thread_id))
+
+    def forget(self, thread_id: str, *, closed: bool) -> None:
+        """A thread at rest counts as loaded no more; whether it was `closed` is told as well."""
+        if self.loaded.resting.pop(thread_id, None) is not None:
+            self.feed.publish(StatusChanged(thread_id=thread_id, status=NotLoaded()))
+            if closed:
+                self.feed.publish(ThreadClosed(thread_id=thread_id))
+            self.feed.end(thread_id)
+
+    async def _close(
+        self, thread: LoadedThread, *, announce: bool, rested: Rested | None = None
+    ) -> None:
         """Take a thread out of memory; whoever resumes it meanwhile waits for the end of this."""
         thread_id = thread.thread_id
         if thread_id in self._closing:
             # An unload and a shutdown meet: the second one waits for the first one's end.
-            await self._closed(thread_id)
+            await self.closed(thread_id)
             return
         if self.loaded.get(thread_id) is not thread:
             return  # closed with its parent
@@ -444,15 +458,18 @@ class Threads:
             await thread.log.close()
         finally:
             self.loaded.remove(thread)
+            if rested is not None:
+                self.loaded.resting[thread_id] = rested
             self._plans.pop(thread_id, None)
             del self._closing[thread_id]
             done.set()
         if announce:
-            self._publish(StatusChanged(thread_id=thread_id, status=NotLoaded()))
-            self._publish(ThreadClosed(thread_id=thread_id))
+            self.feed.publish(StatusChanged(thread_id=thread_id, status=NotLoaded()))
+            self.feed.publish(ThreadClosed(thread_id=thread_id))
             self.feed.end(thread_id)
 
-    async def _closed(self, thread_id: str) -> None:
+    async def closed(self, thread_id: str) -> None:
+        """Wait for the end of a thread's way out of memory, if it is on it."""
         closing = self._closing.get(thread_id)
         if closing is not None:
             async with asyncio.timeout(STOP_TURN_SECONDS * 2):
@@ -470,17 +487,11 @@ class Threads:
             await thread.scope.join(STOP_TURN_SECONDS)
         for thread in list(self.loaded):
             await self._close(thread, announce=False)
-        await self._scope.close()
+        self.loaded.resting.clear()
+        await self.scope.close()
         await self.store.close()
 
     @property
     def running_count(self) -> int:
         """How many turns run now."""
         return sum(thread.running is not None for thread in self.loaded)
-
-    def _publish(self, event: ThreadEvent) -> None:
-        self.feed.publish(event)
-
-
-def _same_place(known: str | None, path: str) -> bool:
-    return known is not None and os.path.realpath(known) == os.path.realpath(path)

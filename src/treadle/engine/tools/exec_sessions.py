@@ -186,6 +186,11 @@ class ExecSessions:
         """Its end was told to the model."""
         self._sessions.pop(session.number, None)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a command runs."""
+        return any(not entry.ended.is_set() for entry in self._sessions.values())
+
     def background(self, thread_id: str) -> list[ExecSession]:
         """Running commands of a thread that outlived their call, oldest first."""
         return [entry for entry in self._of(thread_id) if entry.kept and not entry.ended.is_set()]

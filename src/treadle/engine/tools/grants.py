@@ -33,6 +33,11 @@ class Grants:
             self._turn, self._turn_id = [], turn_id
         self._turn.append(granted)
 
+    @property
+    def lasting(self) -> bool:
+        """Whether something is granted for the session."""
+        return bool(self._session)
+
     def widen(self, policy: SandboxPolicy, turn_id: str) -> SandboxPolicy:
         """The policy that holds for commands of a turn."""
         grants = [*self._session, *(self._turn if turn_id == self._turn_id else [])]

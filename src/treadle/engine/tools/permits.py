@@ -79,6 +79,11 @@ class Permits:
         self._commands: set[tuple[object, ...]] = set()
         self._files: set[str] = set()
 
+    @property
+    def lasting(self) -> bool:
+        """Whether anything was granted for longer than a turn."""
+        return bool(self._commands or self._files) or self.grants.lasting
+
     # ------------------------------------------------------------------ commands
 
     async def command(

@@ -4,7 +4,7 @@ Whatever a call brings, an answer comes out: unknown names become texts, answers
 tool does is its own business.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -42,16 +42,19 @@ class Toolbox:
         tools: Sequence[Tool],
         unlisted: Sequence[Tool] = (),
         sources: Sequence[ToolSource] = (),
+        remembers: Callable[[], bool] = lambda: False,
     ) -> None:
         """Offer `tools`; answer calls of `unlisted` ones too, without telling of them.
 
-        `sources` are asked for further ones with every request and call.
+        `sources` are asked for further ones with every request and call; `remembers` says whether
+        the tools hold what the thread's log does not tell.
 
         Raises:
             ValueError: two tools have one name.
         """
         self._listed = tuple(tools)
         self._sources = tuple(sources)
+        self.remembers = remembers
         self._tools: dict[str, Tool] = {}
         for tool in (*tools, *unlisted):
             if tool.name in self._tools:

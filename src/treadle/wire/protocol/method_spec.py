@@ -42,6 +42,7 @@ class MethodSpec(msgspec.Struct, frozen=True, kw_only=True):
         experimental: whether the client must have opted in.
         experimental_fields: parameters (attribute, wire name) that need the opt-in when set.
         optional_params: whether parameters may be left out altogether.
+        wakes: whether a thread that rests comes back to memory for it; False for reads of the log.
         offered: False for a method of a reference version that this server does not have.
     """
 
@@ -52,6 +53,7 @@ class MethodSpec(msgspec.Struct, frozen=True, kw_only=True):
     experimental: bool = False
     experimental_fields: tuple[tuple[str, str], ...] = ()
     optional_params: bool = False
+    wakes: bool = True
     offered: bool = True
 
     def lane_key(self, params: Any, connection: int) -> LaneKey | None:

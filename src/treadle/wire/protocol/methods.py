@@ -54,6 +54,7 @@ _CONVERSATION = (
         params=threads.ThreadReadParams,
         result=threads.ReadThread,
         lane=_THREAD,
+        wakes=False,
     ),
     MethodSpec(
         name="thread/list", params=threads.ThreadListParams, result=threads.ThreadListResult
@@ -68,6 +69,7 @@ _CONVERSATION = (
         params=threads.ThreadIdParams,
         result=threads.UnsubscribeResult,
         lane=_THREAD,
+        wakes=False,
     ),
     MethodSpec(
         name="turn/start",

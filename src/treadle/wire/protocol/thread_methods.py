@@ -53,24 +53,28 @@ THREAD_METHODS = (
         name="thread/turns/list",
         params=thread_history.TurnsListParams,
         result=thread_history.TurnsListResult,
+        wakes=False,
     ),
     MethodSpec(
         name="thread/items/list",
         params=thread_history.ItemsListParams,
         result=thread_history.ItemsListResult,
         experimental_fields=(("defer_output", "deferOutput"),),
+        wakes=False,
     ),
     MethodSpec(
         name="thread/items/read",
         params=thread_history.ItemsReadParams,
         result=thread_history.ItemsReadResult,
         experimental=True,
+        wakes=False,
     ),
     MethodSpec(
         name="thread/events/list",
         params=thread_events.EventsListParams,
         result=thread_events.EventsListResult,
         experimental=True,
+        wakes=False,
     ),
     MethodSpec(
         name="thread/search",
@@ -83,6 +87,7 @@ THREAD_METHODS = (
         params=thread_history.OccurrencesParams,
         result=thread_history.OccurrencesResult,
         experimental=True,
+        wakes=False,
     ),
     MethodSpec(
         name="thread/name/set",
