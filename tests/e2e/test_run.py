@@ -95,6 +95,28 @@ async def test_ctrl_c_cancels_the_run(
     assert "Traceback" not in finished.err
 
 
+async def test_a_runner_that_is_killed_leaves_its_run_to_others_at_once(
+    home: Home, provider: FakeProvider, workspace: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    provider.script(Step([created()], hang=True))
+    manager_arguments = ["manager", "--json", "--port", "0", "--data", str(data)]
+    async with (
+        started(home, *manager_arguments) as manager,
+        started(home, *arguments(workspace, data)) as command,
+    ):
+        url = json.loads(await manager.wait_line("listening"))["listening"]
+        await provider.wait_requests(1)
+        os.kill(descendant(command.pid, "runner"), signal.SIGKILL)
+        finished = await command.finish()
+        async with ManagerApi(url, data) as api:
+            (left,) = (await api.get("/runs"))["items"]
+
+    assert finished.code == 5, finished.out + finished.err
+    assert f"no runner finished run {left['id']}" in finished.err
+    assert (left["status"], left["leaseRemainingMs"]) == ("pending", None)
+
+
 async def test_ctrl_c_twice_quits_though_the_runner_does_not_answer(
     home: Home, provider: FakeProvider, workspace: Path, tmp_path: Path
 ) -> None:
