@@ -1,4 +1,4 @@
-"""The shape of the source: imports, sizes, docstrings, public names, start-up."""
+"""The shape of the source: imports, sizes, docstrings, public names."""
 
 import ast
 import subprocess
@@ -16,21 +16,6 @@ MODULES = sorted(path for path in SOURCE.rglob("*.py") if SAMPLE not in path.par
 CEILING_LINES = 500
 DOCSTRING_COLUMNS = 80
 PUBLIC_NAMES = 12
-HEAVY = {
-    "aiohttp",
-    "asyncpg",
-    "google",
-    "grpc",
-    "httpx",
-    "mcp",
-    "pydantic",
-    "rich",
-    "sqlite3",
-    "starlette",
-    "uvicorn",
-    "websockets",
-    "zstandard",
-}
 
 
 def parse(source: str) -> ast.Module:
@@ -108,22 +93,3 @@ def test_the_package_exports_a_dozen_names_at_most():
 
     assert len(treadle.__all__) <= PUBLIC_NAMES
     assert [name for name in treadle.__all__ if not hasattr(treadle, name)] == []
-
-
-@pytest.mark.parametrize("module", ["treadle", "treadle.cli.main", "treadle.cli.app_server"])
-def test_no_heavy_library_is_loaded_at_start_up(module: str):
-    found = run_python(f"import sys, {module}; print(*sys.modules)")
-    assert found.returncode == 0, found.stderr
-    loaded = set(found.stdout.split())
-    assert module in loaded
-    assert loaded & HEAVY == set()
-
-
-def test_a_client_is_greeted_before_the_event_loop_is_loaded():
-    greeting = "treadle.appserver.front_door, treadle.wire.transport.claimed"
-    facts = "treadle.cli.wiring.facts"
-    found = run_python(
-        f"import sys, treadle.cli.app_server, {greeting}, {facts}; print(*sys.modules)"
-    )
-    assert found.returncode == 0, found.stderr
-    assert set(found.stdout.split()) & {"asyncio", "logging", "ssl", "argparse"} == set()
