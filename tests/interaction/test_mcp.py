@@ -313,13 +313,13 @@ async def test_a_server_over_http_gets_its_token_and_a_wrong_one_is_told(lab: Ap
 
 async def test_threads_share_a_server_that_ends_after_the_last_of_them(lab: AppLab):
     configure(lab, bare_server())
-    lab.engine.mcp.pool._patience = Patience(linger_seconds=0.1)
+    lab.engine.mcp.pool()._patience = Patience(linger_seconds=0.1)
     client = await lab.connect()
     one = await open_thread(lab, client)
     two = await open_thread(lab, client)
     pid = int(text(await call(client, one, "pid")))
     assert int(text(await call(client, two, "pid"))) == pid
-    assert lab.engine.mcp.pool.running == 1
+    assert lab.engine.mcp.pool().running == 1
     await client.request("thread/unsubscribe", {"threadId": one})
     await client.until("thread/closed")
     assert int(text(await call(client, two, "pid"))) == pid
@@ -329,7 +329,7 @@ async def test_threads_share_a_server_that_ends_after_the_last_of_them(lab: AppL
 
 async def test_an_idle_server_rests_and_the_next_call_wakes_it(lab: AppLab):
     configure(lab, bare_server())
-    lab.engine.mcp.pool._patience = Patience(idle_seconds=0.2)
+    lab.engine.mcp.pool()._patience = Patience(idle_seconds=0.2)
     client = await lab.connect()
     thread_id = await open_thread(lab, client)
     pid = int(text(await call(client, thread_id, "pid")))

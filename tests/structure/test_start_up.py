@@ -58,6 +58,7 @@ treadle.engine.services.special_turns treadle.engine.services.thread_fork
 treadle.engine.services.thread_life treadle.engine.services.thread_search
 treadle.engine.store.memory
 treadle.engine.tools.agent_tools treadle.engine.tools.client_tools
+treadle.config.mcp_servers treadle.engine.tools.mcp_logins treadle.engine.tools.mcp_pool
 treadle.engine.tools.exec_policy treadle.engine.tools.exec_sessions
 treadle.engine.tools.login_environment treadle.engine.tools.toolbox
 treadle.kit.commands treadle.kit.processes

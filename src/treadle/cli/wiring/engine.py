@@ -68,7 +68,7 @@ class Engine(msgspec.Struct):
         await self.probing.close()
         if (logins := self.services.mcp_logins.made) is not None:
             await logins.close()
-        await self.mcp.pool.close()
+        await self.mcp.close()
         await self.planner.close()
 
 

@@ -75,7 +75,7 @@ class LateServices:
         """Logins at MCP servers."""
         from treadle.engine.services.mcp_login import McpLoginService
 
-        return McpLoginService(mcp, self._mcp.logins)
+        return McpLoginService(mcp, self._mcp.logins())
 
     def accounts(self) -> "Accounts":
         """The login of the home folder."""

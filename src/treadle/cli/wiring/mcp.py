@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from treadle.config.errors import ConfigError
-from treadle.config.mcp_servers import read_mcp_servers
 from treadle.config.settings import Config
 from treadle.config.store import ConfigStore
 from treadle.engine.services.planning import PlanRejected
-from treadle.engine.tools.mcp_logins import McpLogins
-from treadle.engine.tools.mcp_pool import Pool
 from treadle.engine.tools.mcp_servers import ThreadServers
-from treadle.engine.tools.mcp_settings import ServerSettings
+from treadle.kit.late import Late
+
+if TYPE_CHECKING:
+    from treadle.engine.tools.mcp_logins import McpLogins
+    from treadle.engine.tools.mcp_pool import Pool
+    from treadle.engine.tools.mcp_settings import ServerSettings
 
 
 class McpWiring:
@@ -19,14 +22,14 @@ class McpWiring:
 
     def __init__(self, config: ConfigStore) -> None:
         self._config = config
-        self.pool = Pool()
-        self.logins = McpLogins(config.home)
+        self.pool = Late(_pool)
+        self.logins = Late(lambda: _logins(config.home))
 
     def for_thread(self, config: Config, read_again: Callable[[], Config]) -> ThreadServers:
         """The servers of a thread that runs with `config`; a reload asks `read_again`."""
         first: list[Config] = [config]
 
-        def read() -> Sequence[ServerSettings]:
+        def read() -> "Sequence[ServerSettings]":
             try:
                 current = first.pop() if first else read_again()
             except ConfigError:
@@ -45,10 +48,32 @@ class McpWiring:
             raise PlanRejected(str(error)) from error
         return ThreadServers(self.pool, lambda: self._read(config))
 
-    def _read(self, config: Config) -> list[ServerSettings]:
+    def _read(self, config: Config) -> "list[ServerSettings]":
+        if not config.table.get("mcp_servers"):
+            return []
+        from treadle.config.mcp_servers import read_mcp_servers
+
         environment = self._config.environment
         cwd = config.cwd or Path(environment.working_folder)
-        home = str(self.logins.path.parent)
+        logins = self.logins()
+        home = str(logins.path.parent)
         return read_mcp_servers(
-            config.table, environment, cwd, lambda url: home if self.logins.has(url) else ""
+            config.table, environment, cwd, lambda url: home if logins.has(url) else ""
         )
+
+    async def close(self) -> None:
+        """Stop all servers, if any were ever wanted."""
+        if self.pool.made is not None:
+            await self.pool.made.close()
+
+
+def _pool() -> "Pool":
+    from treadle.engine.tools.mcp_pool import Pool
+
+    return Pool()
+
+
+def _logins(home: Path) -> "McpLogins":
+    from treadle.engine.tools.mcp_logins import McpLogins
+
+    return McpLogins(home)

@@ -7,22 +7,23 @@ pool's business.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from treadle.engine.tools import mcp_names
 from treadle.engine.tools.mcp_link import Catalog, Json, McpError, McpTimeout, OnProgress
-from treadle.engine.tools.mcp_pool import Caller, Hold, Pool
-from treadle.engine.tools.mcp_settings import HttpTransport, ServerSettings
 from treadle.kit.tasks import TaskScope
+
+if TYPE_CHECKING:
+    from treadle.engine.tools.mcp_pool import Caller, Hold, Pool
+    from treadle.engine.tools.mcp_settings import ServerSettings
 
 State = Literal["notStarted", "starting", "connected", "failed", "disabled"]
 STARTUP_METHOD = "mcpServer/startupStatus/updated"
 
 Notify = Callable[[str, Json], None]
 """Tells the thread's watchers: a method and its parameters."""
-ReadSettings = Callable[[], Sequence[ServerSettings]]
+ReadSettings = Callable[[], Sequence["ServerSettings"]]
 
 
 class RequiredServersFailed(Exception):
@@ -32,8 +33,8 @@ class RequiredServersFailed(Exception):
 class Server(msgspec.Struct, eq=False):
     """One configured server as its thread has it."""
 
-    settings: ServerSettings
-    hold: Hold | None = None
+    settings: "ServerSettings"
+    hold: "Hold | None" = None
     state: State = "notStarted"
     catalog: Catalog = msgspec.field(default_factory=Catalog)
     error: str | None = None
@@ -52,11 +53,13 @@ class Server(msgspec.Struct, eq=False):
 class ThreadServers:
     """All servers of one thread."""
 
-    def __init__(self, pool: Pool, read: ReadSettings, grace_seconds: float | None = None) -> None:
+    def __init__(
+        self, pool: "Callable[[], Pool]", read: ReadSettings, grace_seconds: float | None = None
+    ) -> None:
         """Share servers through `pool`; nothing starts before `open`.
 
         Args:
-            pool: runs the servers.
+            pool: gives what runs the servers; asked for when there are some.
             read: the servers as configured now.
             grace_seconds: how long a turn waits for servers that are starting; None for as long as
                 their own limits let them.
@@ -141,13 +144,13 @@ class ThreadServers:
                 server.settled.set()
                 continue
             self._start(server)
-        self._namespaces = mcp_names.namespaces(self._servers)
+        self._namespaces = _namespaces(self._servers)
         for server in old.values():
             _release(server)
 
     def _start(self, server: Server) -> None:
         if server.settings.transport is not None:
-            server.hold = self._pool.hold(server.settings.transport)
+            server.hold = self._pool().hold(server.settings.transport)
             server.hold.on_lost = lambda: self._lost(server)
         if not self._starting:
             server.settled.set()
@@ -217,7 +220,7 @@ class ThreadServers:
         server: Server,
         tool: str,
         arguments: Json,
-        caller: Caller,
+        caller: "Caller",
         *,
         meta: Json | None = None,
         on_progress: OnProgress | None = None,
@@ -270,6 +273,14 @@ async def connect(server: Server) -> None:
     server.catalog, server.state, server.error = link.catalog, "connected", None
 
 
+def _namespaces(servers: dict[str, Server]) -> dict[str, str]:
+    if not servers:
+        return {}
+    from treadle.engine.tools import mcp_names
+
+    return mcp_names.namespaces(servers)
+
+
 def _release(server: Server) -> None:
     if server.hold is not None:
         server.hold.release()
@@ -294,7 +305,9 @@ def describe(server: Server, *, resources: list[Json], templates: list[Json]) ->
     }
 
 
-def _auth_status(settings: ServerSettings) -> str:
+def _auth_status(settings: "ServerSettings") -> str:
+    from treadle.engine.tools.mcp_settings import HttpTransport
+
     if settings.bearer:
         return "bearerToken"
     transport = settings.transport
