@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from treadle.runner.home import SecretUnavailable, prepare_home
+from treadle.runner.home import SecretUnavailable, keep_threads, prepare_home
 
 
 def source(tmp_path: Path, **files: str) -> Path:
@@ -97,3 +97,20 @@ def test_a_config_that_is_no_toml_is_the_backends_to_complain_about(tmp_path: Pa
     mounted = source(tmp_path, auth_json=AUTH, config_toml="= nonsense")
     home = prepare_home(tmp_path / "home", mounted, profile="codex", required=[])
     assert home.facts == {"name": "codex"}
+
+
+def test_threads_are_kept_elsewhere_than_credentials(tmp_path: Path) -> None:
+    mounted, volume = source(tmp_path, auth_json=AUTH, config_toml=CONFIG), tmp_path / "volume"
+    for name in ("first", "second"):  # two pods, one volume
+        home = prepare_home(tmp_path / name, mounted, profile="codex", required=[])
+        keep_threads(home.path, volume)
+        keep_threads(home.path, volume)
+    (tmp_path / "first" / "sessions" / "rollout").write_text("said")
+    assert (tmp_path / "second" / "sessions" / "rollout").read_text() == "said"
+    assert [path.name for path in volume.iterdir()] == ["sessions"]
+
+
+def test_threads_that_a_home_has_stay(tmp_path: Path) -> None:
+    (tmp_path / "home" / "sessions").mkdir(parents=True)
+    keep_threads(tmp_path / "home", tmp_path / "volume")
+    assert not (tmp_path / "home" / "sessions").is_symlink()

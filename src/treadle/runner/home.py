@@ -19,6 +19,8 @@ CREDENTIAL_FILES = ("auth.json", "config.toml")
 CATALOG = "model-catalog.json"
 PROJECTED_FILES = (*CREDENTIAL_FILES, CATALOG)
 
+THREADS_FOLDER = "sessions"
+
 REQUIRED_FILES: dict[str, tuple[str, ...]] = {
     "codex": CREDENTIAL_FILES,
     "deepseek": CREDENTIAL_FILES,
@@ -83,6 +85,20 @@ def prepare_home(
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise SecretUnavailable(f"The credential files cannot be read: {reason}.") from error
+
+
+def keep_threads(home: Path, folder: Path) -> None:
+    """Let the threads of a new home lie in `folder`, which outlives it; credentials stay here.
+
+    A home that has threads of its own keeps them where they are.
+
+    Raises:
+        OSError: the folder cannot be used.
+    """
+    kept, threads = folder / THREADS_FOLDER, home / THREADS_FOLDER
+    kept.mkdir(parents=True, exist_ok=True)
+    if not threads.exists() and not threads.is_symlink():
+        threads.symlink_to(kept, target_is_directory=True)
 
 
 def _needed(profile: str, required: Iterable[str] | None) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from treadle.domain.failures import Failure, FailureKind
-from treadle.runner.home import AgentHome, SecretUnavailable, prepare_home
+from treadle.runner.home import AgentHome, SecretUnavailable, keep_threads, prepare_home
 from treadle.runner.manager_types import Run
 from treadle.runner.options import RunnerOptions
 from treadle.runner.session import Plan
@@ -43,7 +43,7 @@ class Setup:
         path = self._home_path(scratch)
         source = self._options.setting("CODEX_SECRET_HOME")
         try:
-            return prepare_home(
+            home = prepare_home(
                 path,
                 Path(source[1]) if source else None,
                 profile=self._profile,
@@ -51,11 +51,25 @@ class Setup:
             )
         except SecretUnavailable as missing:
             return Failure(FailureKind.SECRET_UNAVAILABLE, str(missing))
+        kept = self._session_folder()
+        if kept is None:
+            return home
+        try:
+            keep_threads(home.path, kept)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            return Failure(
+                FailureKind.SESSION_STORE_EVICTED, f"The session volume cannot be used: {reason}."
+            )
+        return home
 
     def spool_folder(self, home: AgentHome | Failure, scratch: Path) -> Path:
         """Where events wait; on the home's volume if that can be written, so that they survive."""
         if self._options.spool_dir is not None:
             return Path(self._options.spool_dir)
+        kept = self._session_folder()
+        if kept is not None and os.access(kept, os.W_OK):
+            return kept / SPOOL_FOLDER
         if isinstance(home, AgentHome) and os.access(home.path, os.W_OK):
             return home.path / SPOOL_FOLDER
         return scratch / SPOOL_FOLDER
@@ -121,6 +135,11 @@ class Setup:
         env = self._options.env
         path = self._options.codex_home or env.get("TREADLE_HOME") or env.get("CODEX_HOME")
         return Path(path) if path else scratch / "home"
+
+    def _session_folder(self) -> Path | None:
+        """Where threads and spool are kept that outlive the home."""
+        value = self._value("SESSION_FOLDER")
+        return Path(value) if value else None
 
     def _required_files(self) -> list[str] | None:
         scope = self._run.execution_policy.secret_scope
