@@ -6,7 +6,7 @@ line that cannot be read is skipped and counted, never fatal. Knows no files.
 """
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import msgspec
 
@@ -87,36 +87,6 @@ class LineReader:
         self._starts: list[int] = []
         self._error: TurnError | None = None
         self._reasoning: int | None = None
-        self._rare_payload = self._of_object("event_msg", self._rare_event)
-        self._line_readers: dict[str, Callable[[Any], None]] = {
-            "response_item": self._response,
-            "event_msg": self._event,
-            "session_meta": self._of_object("session_meta", self._head),
-            "turn_context": self._of_object("turn_context", self._context),
-            "compacted": self._of_object("compacted", self._compacted),
-        }
-        self._takers: dict[type[Any], Callable[[Any], None]] = {
-            UserSaid: self._user_said,
-            AgentSaid: self._agent_said,
-            ItemCompleted: self._message,
-            TaskStarted: self._task_started,
-            TaskComplete: self._task_complete,
-            TokenCount: self._tokens_told,
-            ItemLine: self._response,
-            ContextLine: self._line_readers["turn_context"],
-        }
-        self._event_readers: dict[str, Callable[[Json], None]] = {
-            "task_started": self._started,
-            "turn_started": self._started,
-            "task_complete": self._ended,
-            "turn_complete": self._ended,
-            "turn_aborted": self._ended,
-            "error": self._failed,
-            "item_completed": self._item,
-            "thread_settings_applied": self._applied,
-            "token_count": self._usage,
-            "thread_rolled_back": self._rolled_back,
-        }
 
     def feed(self, block: bytes) -> None:
         """Read further whole lines; one unusual line is a reason to read a block's lines singly."""
@@ -135,7 +105,7 @@ class LineReader:
 
     def _frequent(self, lines: list[FrequentLine]) -> None:
         """Lines that need no second look: what most of a long log goes through."""
-        takers = self._takers
+        takers = self._TAKERS
         stamp, ordinal = self._stamp, self.next_ordinal
         for line in lines:
             if line.ordinal is not None:
@@ -150,9 +120,9 @@ class LineReader:
                     stamp = self._date(line.timestamp)
                 if type(line) is EventLine:
                     self._reasoning = None
-                    takers[type(payload)](payload)
+                    takers[type(payload)](self, payload)
                 else:
-                    takers[type(line)](line)
+                    takers[type(line)](self, line)
             except _FAULTS:
                 self.skipped += 1
         self.next_ordinal = ordinal
@@ -184,29 +154,13 @@ class LineReader:
             return
         try:
             self._date(line.timestamp)
-            read = self._line_readers.get(line.type or "")
-            if read is not None:
-                read(line)
-            else:
-                self._other(line)
+            self._LINE_READERS.get(line.type or "", LineReader._other)(self, line)
         except _FAULTS:
             self.skipped += 1
 
     def _add(self, record: ThreadRecord) -> None:
         record.at = self._at
         self.records.append(record)
-
-    def _of_object(self, kind: str, read: Callable[[Json], None]) -> Callable[[Line], None]:
-        """A reader of lines for one of their payloads; what is no object is kept as it is."""
-
-        def whole(line: Line) -> None:
-            payload: object = _objects.decode(line.payload)
-            if isinstance(payload, dict):
-                read(cast("Json", payload))
-            else:
-                self._add(Foreign(type=kind, payload=payload))
-
-        return whole
 
     def _other(self, line: Line) -> None:
         payload = None if line.payload is NOTHING else _objects.decode(line.payload)
@@ -288,15 +242,15 @@ class LineReader:
             self._rare_payload(line)
             return
         self._reasoning = None
-        self._takers[type(event)](event)
+        self._TAKERS[type(event)](self, event)
 
     def _rare_event(self, payload: Json) -> None:
         kind = str(payload.get("type", ""))
         if kind != "agent_reasoning":
             self._reasoning = None
-        read = self._event_readers.get(kind)
+        read = self._EVENT_READERS.get(kind)
         if read is not None:
-            read(payload)
+            read(self, payload)
         elif not self._display(payload):
             self._add(Foreign(type="event_msg", payload=payload))
 
@@ -471,6 +425,54 @@ class LineReader:
             self._id_stem = f"{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-8{digits[17:20]}-"
         self._invented += 1
         return f"{self._id_stem}{self._invented:012x}"
+
+    # ------------------------------------------------------------------ who reads what
+    # Of the class, not of each reader: lists make one for every file they meet.
+
+    @staticmethod
+    def _of_object(
+        kind: str, read: Callable[["LineReader", Json], None]
+    ) -> Callable[["LineReader", Line], None]:
+        # A reader of lines for one of their payloads; what is no object is kept as it is.
+        def whole(self: "LineReader", line: Line) -> None:
+            payload: object = _objects.decode(line.payload)
+            if isinstance(payload, dict):
+                read(self, cast("Json", payload))
+            else:
+                self._add(Foreign(type=kind, payload=payload))
+
+        return whole
+
+    _rare_payload = _of_object("event_msg", _rare_event)
+    _LINE_READERS: ClassVar[dict[str, Callable[["LineReader", Any], None]]] = {
+        "response_item": _response,
+        "event_msg": _event,
+        "session_meta": _of_object("session_meta", _head),
+        "turn_context": _of_object("turn_context", _context),
+        "compacted": _of_object("compacted", _compacted),
+    }
+    _TAKERS: ClassVar[dict[type[Any], Callable[["LineReader", Any], None]]] = {
+        UserSaid: _user_said,
+        AgentSaid: _agent_said,
+        ItemCompleted: _message,
+        TaskStarted: _task_started,
+        TaskComplete: _task_complete,
+        TokenCount: _tokens_told,
+        ItemLine: _response,
+        ContextLine: _LINE_READERS["turn_context"],
+    }
+    _EVENT_READERS: ClassVar[dict[str, Callable[["LineReader", Json], None]]] = {
+        "task_started": _started,
+        "turn_started": _started,
+        "task_complete": _ended,
+        "turn_complete": _ended,
+        "turn_aborted": _ended,
+        "error": _failed,
+        "item_completed": _item,
+        "thread_settings_applied": _applied,
+        "token_count": _usage,
+        "thread_rolled_back": _rolled_back,
+    }
 
 
 def _error_of(payload: Json) -> TurnError | None:
