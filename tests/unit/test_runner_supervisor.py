@@ -65,6 +65,20 @@ async def test_a_worker_that_is_done_is_the_last_one() -> None:
     assert [end.returncode for end in watched.ends] == [0]
 
 
+async def test_a_worker_that_cannot_be_started_is_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    watched = Watched("", lambda _: True)
+    watched.supervisor = Supervisor(["/nowhere/worker"], {}, watched.supervisor._ended)
+    async with watched.running() as running, asyncio.timeout(WAIT_SECONDS):
+        while len(caplog.records) < 3:
+            await asyncio.sleep(0.01)
+        watched.stop.set()
+        assert await running == 1
+    assert "/nowhere/worker" in caplog.text
+    assert watched.ends == []
+
+
 OBEDIENT = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

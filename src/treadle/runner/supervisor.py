@@ -7,6 +7,7 @@ a worker's end, and to whom, is the caller's.
 
 import asyncio
 import contextlib
+import logging
 import signal
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from treadle.kit import reaper
 from treadle.kit.processes import ChildProcess, SpawnError, spawn
 from treadle.kit.tasks import TaskScope
+
+logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
@@ -84,7 +87,8 @@ class Supervisor:
         """One worker from start to end; None when it could not be started."""
         try:
             worker = await spawn(self._argv, env=reaper.tied(self._env), share_stderr=True)
-        except SpawnError:
+        except SpawnError as error:
+            logger.warning("no worker could be started: %s", error)
             return None
         lines: deque[bytes] = deque(maxlen=ANNOUNCEMENTS_KEPT)
         scope = TaskScope("supervisor")
