@@ -153,6 +153,18 @@ async def test_a_lane_disappears_with_its_last_request(bench: Bench):
     assert len(bench.lanes) == 0
 
 
+async def test_a_request_that_is_cancelled_as_its_turn_comes_frees_its_lane(bench: Bench):
+    first, second = bench.arrive("a", "exclusive"), bench.arrive("a", "exclusive")
+    await bench.step()
+    bench.tasks[first].cancel()
+    bench.tasks[second].cancel()  # it waits no more, and leaves only after the first one
+    await bench.step()
+    assert len(bench.lanes) == 0
+    third = bench.arrive("a", "exclusive")
+    await bench.step()
+    assert list(bench.running) == [third]
+
+
 ACTIONS = st.lists(
     st.one_of(
         st.tuples(

@@ -25,13 +25,14 @@ class _Lane:
 class Ticket:
     """A place in a lane: await `turn`, do the work, then `leave` (always, also when cancelled)."""
 
-    __slots__ = ("_access", "_done", "_key", "_lanes", "_ready")
+    __slots__ = ("_access", "_admitted", "_done", "_key", "_lanes", "_ready")
 
     def __init__(self, lanes: "Lanes", key: Hashable, access: Access) -> None:
         self._lanes = lanes
         self._key = key
         self._access: Access = access
         self._ready: asyncio.Future[None] | None = None
+        self._admitted = False
         self._done = False
 
     @property
@@ -49,7 +50,8 @@ class Ticket:
         self._ready = asyncio.get_running_loop().create_future()
 
     def admit(self) -> None:
-        """Let the holder run (called by the lane)."""
+        """Let the holder run (called by the lane); a cancelled one has its turn until it leaves."""
+        self._admitted = True
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(None)
 
@@ -63,8 +65,7 @@ class Ticket:
         if self._done:
             return
         self._done = True
-        started = self._ready is None or (self._ready.done() and not self._ready.cancelled())
-        self._lanes.left(self._key, started=started)
+        self._lanes.left(self._key, started=self._ready is None or self._admitted)
 
 
 class Lanes:
