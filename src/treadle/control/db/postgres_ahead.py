@@ -34,6 +34,7 @@ def read_ahead(tx: BufferedTransaction, needs: list[Needs], ask: Ask) -> None:
     """
     heads = storable(run_id for piece in needs for run_id in piece.runs)
     runners = storable(runner_id for piece in needs for runner_id in piece.runners)
+    offered = storable(run_id for piece in needs if piece.offers for run_id in piece.runs)
     pools = _pools_of(needs)
     if not (heads or runners or pools):
         return
@@ -42,6 +43,7 @@ def read_ahead(tx: BufferedTransaction, needs: list[Needs], ask: Ask) -> None:
         "read_ahead",
         heads=heads,
         folds=storable(run_id for piece in needs if piece.folds for run_id in piece.runs),
+        offered=offered,
         runners=runners,
         limit=OFFERED_COMMANDS,
         profiles=profiles,
@@ -54,10 +56,13 @@ def read_ahead(tx: BufferedTransaction, needs: list[Needs], ask: Ask) -> None:
     held = _by("place", found["head"], {}, "token")
     tx.know("head", _by("run_id", held.get(NAMED, []), {}))
     for place, key in enumerate(pools, NAMED + 1):
-        tx.know_waiting(key, held.get(place, []))
+        heads_of_pool = held.get(place, [])
+        tx.know_waiting(key, heads_of_pool)
+        offered += [head["run_id"] for head in heads_of_pool]
     folds = _by("run_id", found["fold"], {})
     tx.know("fold", folds)
-    tx.know("commands", _by("run_id", found["commands"], {run_id: [] for run_id in folds}))
+    with_commands: dict[Any, list[Row]] = {run_id: [] for run_id in offered if run_id in folds}
+    tx.know("commands", _by("run_id", found["commands"], with_commands))
     tx.know("runner", _by("runner_id", found["runner"], {name: [] for name in runners}, "session"))
 
 

@@ -194,6 +194,7 @@ class ThreadRepository:
             names=_runner_names(claimant.runner_id),
             runners=(claimant.runner_id,),
             folds=True,
+            offers=True,
         )
         return await self._write(work, needs)
 

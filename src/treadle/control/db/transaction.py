@@ -78,7 +78,9 @@ class Needs:
     runners: tuple[str, ...] = ()
     """Ids of runners that are read."""
     folds: bool = False
-    """Whether the folds and open commands of these runs are read too."""
+    """Whether the folds of these runs are read too."""
+    offers: bool = False
+    """Whether their open commands are read beside the folds, as a claim tells them."""
     page: tuple[str, int, int] | None = None
     """A page of a log that is read: of which run, after which seq, how many events at most."""
     pool: Pool | None = None

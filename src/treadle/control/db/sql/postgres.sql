@@ -302,7 +302,9 @@ WITH named AS MATERIALIZED (
     SELECT 0 AS place, n.*, encode(n.token_sha256, 'hex') AS token_hex FROM named AS n
     UNION ALL SELECT w.*, encode(w.token_sha256, 'hex') FROM waiting AS w
 ), asked AS MATERIALIZED (
-    SELECT array_agg(DISTINCT run_id) AS runs FROM held
+    SELECT array_agg(DISTINCT run_id) AS runs, array_agg(DISTINCT run_id)
+        FILTER (WHERE place > 0 OR run_id = ANY(:offered::text[])) AS offered
+    FROM held
     WHERE (place > 0 OR run_id = ANY(:folds::text[]))
         AND last_seq = (SELECT last_seq FROM run_heads AS h WHERE h.run_id = held.run_id)
 )
@@ -313,7 +315,7 @@ SELECT 'fold', json_agg(json_build_object('run_id', run_id, 'spec', spec, 'fold'
 FROM runs WHERE run_id = ANY((SELECT runs FROM asked)::text[])
 UNION ALL
 SELECT 'commands', json_agg(c ORDER BY c.run_id, c.cmd_seq)::text
-FROM asked CROSS JOIN LATERAL unnest(asked.runs) AS run (id) CROSS JOIN LATERAL (
+FROM asked CROSS JOIN LATERAL unnest(asked.offered) AS run (id) CROSS JOIN LATERAL (
     SELECT * FROM commands WHERE run_id = run.id AND state IN ('pending', 'delivered')
     ORDER BY cmd_seq LIMIT :limit) AS c
 UNION ALL
