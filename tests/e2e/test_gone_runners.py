@@ -98,10 +98,12 @@ async def test_another_runner_has_the_run_of_a_killed_worker_at_once(
 async def test_a_supervisor_starts_another_worker_under_the_same_name(
     bare_home: Home, manager: ManagerApi
 ) -> None:
-    serve = at(bare_home, *SERVE, "--runner-id", "r")
+    serve = at(bare_home, *SERVE, "--runner-id", "r", "--announce")
     async with started(bare_home, *serve) as supervisor:
         await until_waits(manager, "r")
         before = (await listed(bare_home))["r"]
+        said = json.loads(await supervisor.wait_line("registered"))["registered"]
+        assert said == {"runnerId": "r", "sessionId": before["sessionId"]}
         worker = descendant(supervisor.pid, "serve")
         os.kill(worker, signal.SIGKILL)
         await supervisor.err.wait_line("killed by SIGKILL")

@@ -26,7 +26,9 @@ class Watched:
         self.quit = asyncio.Event()
         self.news = asyncio.Event()
         self._goes_on = goes_on
-        self.supervisor = Supervisor([sys.executable, "-c", script], {}, self._ended)
+        self.heard: list[bytes] = []
+        argv = [sys.executable, "-c", script]
+        self.supervisor = Supervisor(argv, {}, self._ended, self.heard.append)
 
     async def _ended(self, end: End) -> bool:
         self.ends.append(end)
@@ -56,6 +58,7 @@ async def test_a_worker_that_dies_is_followed_by_another_until_it_is_enough() ->
         assert await running == -signal.SIGKILL
     assert [(end.returncode, end.lines) for end in watched.ends] == [(-9, (b"hello\n",))] * 3
     assert len({end.pid for end in watched.ends}) == 3
+    assert watched.heard == [b"hello\n"] * 3
 
 
 async def test_a_worker_that_is_done_is_the_last_one() -> None:
@@ -69,7 +72,7 @@ async def test_a_worker_that_cannot_be_started_is_tried_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     watched = Watched("", lambda _: True)
-    watched.supervisor = Supervisor(["/nowhere/worker"], {}, watched.supervisor._ended)
+    watched.supervisor = Supervisor(["/nowhere/worker"], {}, watched.supervisor._ended, print)
     async with watched.running() as running, asyncio.timeout(WAIT_SECONDS):
         while len(caplog.records) < 3:
             await asyncio.sleep(0.01)

@@ -183,9 +183,18 @@ async def _supervise(
         return await _see_off(end, url, token)
 
     signals = StopSignals()
-    supervisor = Supervisor(argv, read_environment().variables, ended)
+    heard = _passed_on if options.announce else _kept
+    supervisor = Supervisor(argv, read_environment().variables, ended, heard)
     returncode = await supervisor.run(signals.first, signals.second)
     return STOPPED if returncode < 0 else returncode
+
+
+def _passed_on(line: bytes) -> None:
+    print(line.decode(errors="replace"), end="", flush=True)
+
+
+def _kept(line: bytes) -> None:
+    del line
 
 
 async def _see_off(end: "End", url: str, token: str | None) -> bool:

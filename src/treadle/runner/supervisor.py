@@ -46,6 +46,7 @@ class Supervisor:
         argv: Sequence[str],
         env: Mapping[str, str],
         ended: Callable[[End], Awaitable[bool]],
+        heard: Callable[[bytes], None],
     ) -> None:
         """Start nothing yet.
 
@@ -54,10 +55,12 @@ class Supervisor:
             env: its environment. It does not outlive this process.
             ended: told of each end, once nothing of the worker's tree is left; whether there is to
                 be another worker.
+            heard: told of each line that a worker writes, as it comes.
         """
         self._argv = argv
         self._env = env
         self._ended = ended
+        self._heard = heard
 
     async def run(self, stop: asyncio.Event, quit_: asyncio.Event) -> int:
         """Keep workers going; the exit status of the last one, negative for a signal.
@@ -93,7 +96,7 @@ class Supervisor:
         lines: deque[bytes] = deque(maxlen=ANNOUNCEMENTS_KEPT)
         scope = TaskScope("supervisor")
         try:
-            listening = scope.start(_listen(worker, lines), "worker's words")
+            listening = scope.start(self._listen(worker, lines), "worker's words")
             ending = scope.start(worker.exited(), "worker")
             stopping = scope.start(stop.wait(), "stop")
             await asyncio.wait({ending, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -110,13 +113,13 @@ class Supervisor:
         returncode = worker.returncode
         return End(worker.pid, 1 if returncode is None else returncode, tuple(lines))
 
-
-async def _listen(worker: ChildProcess, lines: "deque[bytes]") -> None:
-    while True:
-        try:
-            line = await worker.stdout.readline()
-        except ValueError:  # longer than any that we know of
-            continue
-        if not line:
-            return
-        lines.append(line)
+    async def _listen(self, worker: ChildProcess, lines: "deque[bytes]") -> None:
+        while True:
+            try:
+                line = await worker.stdout.readline()
+            except ValueError:  # longer than any that we know of
+                continue
+            if not line:
+                return
+            lines.append(line)
+            self._heard(line)
