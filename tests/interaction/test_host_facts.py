@@ -57,7 +57,11 @@ async def test_diagnostics_tell_of_this_process(server: InProcessServer) -> None
     assert told["process"]["id"] == os.getpid()
     assert told["process"]["residentMemoryBytes"] > 1_000_000
     gauges = {gauge["name"]: gauge["value"] for gauge in told["gauges"]}
-    assert gauges == {"app.threads.loaded": 1, "app.turns.running": 0}
+    assert gauges == {
+        "app.threads.loaded": 1,
+        "app.threads.resting": 0,
+        "app.turns.running": 0,
+    }
     assert await server.request("mock/experimentalMethod", {"value": "x"}) == {"echoed": "x"}
 
 
