@@ -16,6 +16,7 @@ import msgspec
 from faults.api import Answer, Api, Unknown
 from faults.history import Acked, Forged, Granted, Reported, Tried, digest_of
 from faults.recorder import Place, Recorder
+from treadle.control.records import MAX_EVENTS_PER_APPEND
 
 OPEN = {"pending", "delivered"}
 GONE = {"fenced", "claim-token-invalid"}
@@ -180,6 +181,7 @@ class Writer:
                 return [*events, _status("run-terminal", None, terminalStatus="completed")]
             return [*events, _output(hold, at + len(events), None)]
         wanted = 1 if self._is_ahead else self._rng.randint(1, self._job.max_batch)
+        wanted = min(wanted, MAX_EVENTS_PER_APPEND - len(events))
         return events + [_output(hold, at + len(events) + n, None) for n in range(wanted)]
 
     @staticmethod
