@@ -319,3 +319,28 @@ async def test_events_of_nobody_are_refused(tmp_path: Path):
         plain = await lab.connect()
         with pytest.raises(RpcError, match="requires experimentalApi"):
             await plain.request("thread/events/list", {"threadId": nobody})
+
+
+async def test_who_hears_a_thread_and_resumes_it_is_told_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with AppLab(tmp_path, "memory") as lab:
+        client = await lab.connect()
+        thread_id = await lab.start_thread(client)
+        await lab.run_turn(client, thread_id)
+        gate = asyncio.Event()
+        lab.provider.script(Step([created(), gate, *message("Hi"), completed()]))
+        await client.request("turn/start", turn(thread_id))
+        threads = lab.engine.services.threads
+        read = threads.turns
+
+        async def read_while_the_turn_ends(*args: Any) -> Any:
+            gate.set()
+            await client.until("turn/completed")
+            return await read(*args)
+
+        monkeypatch.setattr(threads, "turns", read_while_the_turn_ends)
+        await client.request("thread/resume", {"threadId": thread_id})
+        await client.settle()
+        numbers = [m["seq"] for m in client.tap.seen if "seq" in m]
+        assert numbers == sorted(set(numbers))

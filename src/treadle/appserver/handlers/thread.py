@@ -39,11 +39,16 @@ async def start(context: Context, params: proto.ThreadStartParams) -> proto.Thre
 
 async def resume(context: Context, params: proto.ThreadResumeParams) -> proto.ResumedSession:
     """Load a stored thread or join a loaded one; the caller is subscribed to it."""
+    subscriptions = context.services.subscriptions
+    # Who hears the thread already misses nothing meanwhile.
+    heard = subscriptions.subscribed(context.session, params.thread_id)
     opened = await _open(context, params)
     await context.services.agents.bring_waiting(opened.thread)
-    subscriptions, thread_id = context.services.subscriptions, str(opened.thread.thread_id)
+    thread_id = str(opened.thread.thread_id)
     subscriptions.subscribe(context.session, thread_id)
-    context.afterwards(lambda: subscriptions.catch_up(context.session, thread_id, opened.last_seq))
+    if not heard:
+        last_seq = opened.last_seq
+        context.afterwards(lambda: subscriptions.catch_up(context.session, thread_id, last_seq))
     answer = proto.ResumedSession(**session_facts(opened))
     answer.collaboration_mode = opened.thread.agent.settings.mode
     if not params.exclude_turns:
