@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 from pathlib import Path
 
 import pytest
@@ -256,3 +257,56 @@ async def test_without_a_bound_nothing_rests(tmp_path: Path):
         await worked(lab, client, 5)
         found = await gauges(client)
         assert (found["app.threads.loaded"], found["app.threads.resting"]) == (5, 0)
+
+
+BROADCAST = ("thread/status/changed", "thread/name/updated", "thread/closed")
+
+
+async def ask_at_random(client: LabClient, thread_id: str, chance: random.Random) -> None:
+    """One request about a thread, which may have been left by all its watchers meanwhile."""
+    method, params = chance.choice(
+        [
+            ("turn/start", turn(thread_id)),
+            ("turn/start", turn(thread_id, effort=chance.choice(["low", "high"]))),
+            ("turn/interrupt", {"threadId": thread_id, "turnId": ""}),
+            ("thread/read", {"threadId": thread_id, "includeTurns": True}),
+            ("thread/resume", {"threadId": thread_id}),
+            ("thread/unsubscribe", {"threadId": thread_id}),
+            ("thread/name/set", {"threadId": thread_id, "name": str(chance.random())}),
+            ("thread/loaded/list", {}),
+            ("thread/list", {"modelProviders": []}),
+        ]
+    )
+    try:
+        await client.request(method, params)
+    except RpcError as error:
+        if error.message != f"thread not found: {thread_id}":
+            raise
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_whatever_clients_do_each_hears_a_thread_in_order(tmp_path: Path, seed: int):
+    chance = random.Random(seed)
+    async with AppLab(tmp_path, "memory", extra=bounded(1)) as lab:
+        clients = [await lab.connect(experimental=True) for _ in range(3)]
+        ids = [thread_id for client in clients for thread_id in await worked(lab, client, 2)]
+
+        async def work() -> None:
+            for _ in range(50):
+                await ask_at_random(chance.choice(clients), chance.choice(ids), chance)
+
+        await asyncio.gather(*(work() for _ in range(4)))
+        for client in clients:
+            await client.settle()
+            last: dict[str, int] = {}
+            for entry in client.tap.seen:
+                thread_id = (entry.get("params") or {}).get("threadId")
+                if entry.get("method") == "thread/closed":
+                    last.pop(thread_id, None)
+                elif thread_id and "seq" in entry and entry["method"] not in BROADCAST:
+                    assert entry["seq"] > last.get(thread_id, 0)
+                    last[thread_id] = entry["seq"]
+        for thread_id in ids:
+            await clients[0].request("thread/resume", {"threadId": thread_id})
+            await lab.run_turn(clients[0], thread_id)
+        assert (await until_at_most(clients[0], 1))["app.threads.loaded"] == 1

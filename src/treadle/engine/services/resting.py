@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter, OrderedDict
 
 from treadle.domain.events import StatusChanged, ThreadEvent, TurnFinished
+from treadle.domain.records import SettingsApplied
 from treadle.domain.threads import Idle, NotLoaded, SystemError
 from treadle.engine.services.errors import (
     PlanRejected,
@@ -41,6 +42,8 @@ class Resting:
         """Threads in memory, the one that was of use longest ago first."""
         self._held: Counter[str] = Counter()
         """By thread: requests that are about it just now."""
+        self._due: dict[str, LoadedThread] = {}
+        """Threads whose use is about to end, or has ended."""
         self._settling = False
         self._going: set[str] = set()
         self._coming: dict[str, asyncio.Task[Exception | None]] = {}
@@ -73,8 +76,12 @@ class Resting:
     def release(self, thread_id: str) -> None:
         """A request that held the thread is over."""
         self._held[thread_id] -= 1
-        if not self._held[thread_id]:
-            del self._held[thread_id]
+        if self._held[thread_id]:
+            return
+        del self._held[thread_id]
+        thread = self._threads.get(thread_id)
+        if self._bound and thread is not None:
+            self._look(thread)
 
     async def _bring(self, thread_id: str) -> None:
         """Load a thread that rests, once for all who ask for it."""
@@ -141,16 +148,25 @@ class Resting:
 
     def _look(self, thread: LoadedThread) -> None:
         """Look soon whether the bound is exceeded, once what `thread` is about is over."""
-        if len(self._threads.loaded) >= self._bound and not self._settling:
+        if len(self._threads.loaded) < self._bound:
+            return
+        self._due[thread.thread_id] = thread
+        if not self._settling:
             self._settling = True
-            self._threads.scope.start(self._settle(thread), "rest threads")
+            self._threads.scope.start(self._settle(), "rest threads")
 
-    async def _settle(self, thread: LoadedThread) -> None:
+    async def _settle(self) -> None:
         try:
-            if thread.running is None or thread.running.state.over:
-                await thread.scope.join(END_SECONDS)
+            while self._due:
+                thread = self._due.pop(next(iter(self._due)))
+                if thread.running is None or thread.running.state.over:
+                    await thread.scope.join(END_SECONDS)
+                await self._rest_some()
         finally:
             self._settling = False
+
+    async def _rest_some(self) -> None:
+        """Let threads rest until the bound holds, or none is left that may."""
         for _ in range(len(self._used)):
             if len(self._threads.loaded) <= self._bound:
                 return
@@ -172,8 +188,12 @@ class Resting:
         return None
 
     async def _rest(self, thread: LoadedThread) -> None:
-        thread_id = thread.thread_id
+        thread_id, settings = thread.thread_id, thread.agent.settings
         try:
+            if settings != thread.log.info.settings:
+                # Changed for the next turn, which alone would seal them.
+                now = self._threads.clock.now()
+                thread.log.append([SettingsApplied(at=now, settings=settings)])
             await thread.log.flush()
         except StoreError:
             self._used.move_to_end(thread_id)
@@ -211,16 +231,10 @@ class Resting:
 
 def _is_told(thread: LoadedThread) -> bool:
     """Whether the thread's log tells all there is of it, and nothing that is still to be done."""
-    log, agent = thread.log, thread.agent
+    log = thread.log
     stored = thread.given is not None and log.materialized and not thread.ephemeral
     waiting = log.inbox.submissions or log.approvals.pending or log.on_model_item is not None
-    return (
-        stored
-        and not waiting
-        and not agent.overflow
-        and agent.settings == log.info.settings
-        and thread.limits.unlimited
-    )
+    return stored and not waiting and not thread.agent.overflow and thread.limits.unlimited
 
 
 def _is_alone(thread: LoadedThread, threads: Threads) -> bool:
