@@ -274,6 +274,12 @@ def _expired(run_id: str, fold: RunFold, event: LogEvent) -> list[CommandChange]
     return []
 
 
+def _placement_failed(run_id: str, fold: RunFold, event: LogEvent) -> list[CommandChange]:
+    del run_id, event
+    fold.losses += 1
+    return []
+
+
 def _released(run_id: str, fold: RunFold, event: LogEvent) -> list[CommandChange]:
     del run_id, event
     fold.holder = None
@@ -455,6 +461,7 @@ _PHASES: dict[object, _Step] = {
     "command-created": _created,
     "run-claimed": _claimed,
     "run-lease-expired": _expired,
+    "run-placement-failed": _placement_failed,
     "run-released": _released,
     "thread/start:completed": _thread,
     "thread/resume:completed": _thread,

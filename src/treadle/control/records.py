@@ -19,6 +19,7 @@ MAX_COMMAND_PAYLOAD_BYTES = 256 * 1024
 # Whole numbers that every JSON reader and database keeps exactly.
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 BusyPolicy = Literal["enqueue", "reject", "interrupt", "steer"]
+Placement = Literal["process", "kubernetes-job"]
 
 
 class CommandType(StrEnum):
@@ -133,11 +134,12 @@ class RunRequest(Body):
     labels: dict[str, str] | None = None
     busy_policy: BusyPolicy | None = None
     max_attempts: int | None = None
+    placement: Placement | None = None
     idempotency_key: str | None = None
 
 
-class RunSpec(Value, frozen=True):
-    """What a run was asked to be; never changes."""
+class RunSpec(Value, frozen=True, omit_defaults=True):
+    """What a run was asked to be; never changes. As stored it lacks what has its default."""
 
     tenant_id: str
     project_id: str
@@ -150,6 +152,7 @@ class RunSpec(Value, frozen=True):
     labels: dict[str, str]
     busy_policy: BusyPolicy
     max_attempts: int
+    placement: Placement = "process"
 
 
 class PendingRequest(Value, frozen=True):
@@ -180,6 +183,7 @@ class Run(Body):
     labels: dict[str, str]
     busy_policy: str
     max_attempts: int
+    placement: str
     status: str
     terminal_status: str | None
     failure_kind: str | None

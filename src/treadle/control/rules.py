@@ -11,6 +11,7 @@ import msgspec
 
 from treadle.control import requests
 from treadle.control.faults import CredentialMissing, InvalidRequest
+from treadle.control.placed import GivenUp
 from treadle.control.records import (
     CLOSED_STATES,
     DEFAULT_MAX_ATTEMPTS,
@@ -45,6 +46,7 @@ MANAGER_PHASES = frozenset(
         "run-claimed",
         "run-released",
         "run-lease-expired",
+        "run-placement-failed",
         "runner-claim-waiting-for-stale-lease",
         "runner-claim-recovered",
     }
@@ -66,10 +68,10 @@ LOST_ENDS = frozenset({"expired", "gone"})
 """Ends of a lease that was lost rather than given back."""
 
 
-def runner_gone(reason: str | None) -> Loss:
+def runner_gone(reason: str | None, kind: FailureKind = FailureKind.RUNNER_CRASHED) -> Loss:
     """The loss of a lease whose runner was seen to be gone; `reason` says how, as in a report."""
     how = f": {reason}" if reason else ""
-    return Loss("gone", FailureKind.RUNNER_CRASHED, f"The runner is gone{how}.")
+    return Loss("gone", kind, f"The runner is gone{how}.")
 
 
 class LeaseFacts(msgspec.Struct, frozen=True):
@@ -175,6 +177,19 @@ def decide_lapse(facts: LeaseFacts, losses: int, max_attempts: int, now_ms: int)
     return "fail" if losses + 1 >= max_attempts else "requeue"
 
 
+def decide_given_up(facts: LeaseFacts, given_up: GivenUp) -> str | None:
+    """What becomes of a run whose placed runner comes to nothing: None, `count` or `end`.
+
+    It counts once, and only while nobody has the run and no later attempt has begun. Once claimed,
+    an attempt's losses are those of its lease; that it was the last one can still be said.
+    """
+    if facts.ended or facts.runner_id is not None:
+        return None
+    if facts.epoch + 1 == given_up.epoch:
+        return "count"
+    return "end" if facts.epoch == given_up.epoch and given_up.ends_the_run else None
+
+
 def check_status_event(
     payload: dict[str, Any], command_id: str | None, known: Callable[[str], bool], path: str
 ) -> None:
@@ -227,6 +242,7 @@ def make_spec(request: RunRequest) -> RunSpec:
         max_attempts=_within(
             request.max_attempts, DEFAULT_MAX_ATTEMPTS, (1, 1000), "$.maxAttempts"
         ),
+        placement=request.placement or "process",
     )
     if policy.timeout_ms is not None and policy.timeout_ms < 1:
         raise InvalidRequest(

@@ -110,7 +110,12 @@ class RunJournal:
             status=run_status(journal._fold),
             now=tx.now_ms,
         )
-        tx.run("insert_head", run_id=run_id, backend_profile=spec.backend_profile)
+        tx.run(
+            "insert_head",
+            run_id=run_id,
+            backend_profile=spec.backend_profile,
+            placement=spec.placement,
+        )
         return journal
 
     @property

@@ -60,6 +60,7 @@ from treadle.control.rules import (
     decide_claim,
     decide_lapse,
 )
+from treadle.domain.failures import FACTS
 from treadle.kit.mint import new_id
 
 # Commands offered with a claim; the rest is fetched by command seq.
@@ -237,17 +238,18 @@ def lapse(tx: Transaction, journal: RunJournal, loss: Loss) -> None:
     verdict = decide_lapse(head.facts, journal.fold.losses, journal.spec.max_attempts, tx.now_ms)
     if verdict is None:
         return
+    hopeless = not FACTS[loss.kind].retryable
     why = {"failureKind": loss.kind, "failureMessage": loss.message}
     journal.note("run-lease-expired", epoch=head.epoch, runnerId=head.runner_id, **why)
-    if verdict == "requeue":
+    if verdict == "requeue" and not hopeless:
         journal.end_lease(loss.end)
         return
+    lost = f"{journal.fold.losses} runners in turn lost the lease of this run. "
     journal.note(
         "run-terminal",
         terminalStatus=TerminalStatus.FAILED,
         failureKind=loss.kind,
-        failureMessage=f"{journal.fold.losses} runners in turn lost the lease of this run. "
-        f"{loss.message}",
+        failureMessage=f"{'' if hopeless else lost}{loss.message}",
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from treadle.control.access import EVERYTHING, Principal, Scope
+from treadle.control.placed import GivenUp, PlacedRun
 from treadle.control.records import (
     AppendAnswer,
     AppendRequest,
@@ -21,6 +22,7 @@ from treadle.control.records import (
     EventPage,
     HeartbeatAnswer,
     HeartbeatRequest,
+    Placement,
     RegisterRequest,
     Registration,
     ReleaseAnswer,
@@ -32,6 +34,7 @@ from treadle.control.records import (
 )
 from treadle.control.token_records import ApiToken, IssuedToken
 from treadle.control.token_rules import TokenSpec
+from treadle.domain.failures import FailureKind
 
 # Stands beside the ids of changed runs when one of them now waits for a runner.
 WORK_WAITING = ""
@@ -78,6 +81,8 @@ class Departure:
     reason: str | None = None
     scope: Scope = EVERYTHING
     """What the reporter sees: the runner must lie in it."""
+    kind: FailureKind = FailureKind.RUNNER_CRASHED
+    """What its leases were lost by; one that no retry mends ends their runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +216,27 @@ class Repository(Protocol):
 
         Raises:
             NotFound: there is no such runner in the scope.
+        """
+        ...
+
+    async def read_placed(
+        self, placement: Placement, limit: int, named: list[str]
+    ) -> list[PlacedRun]:
+        """Runs of a placement that have work or a holder, and those of these ids, each once.
+
+        At most `limit` of the former, oldest first; a run that is named and not there is missing.
+        """
+        ...
+
+    async def give_up_attempt(self, given_up: GivenUp) -> bool:
+        """Note that nobody will claim a run under an epoch; whether that was still to be noted.
+
+        The epoch is used up by it. The run waits for its next attempt, or ends: where another one
+        does not help, or too many were lost. Nothing happens when somebody holds the run, or it has
+        ended, or moved on.
+
+        Raises:
+            NotFound: there is no such run.
         """
         ...
 

@@ -111,6 +111,7 @@ def _view(spec: RunSpec, fold: RunFold, row: Row, now_ms: int) -> Run:
         labels=spec.labels,
         busy_policy=spec.busy_policy,
         max_attempts=spec.max_attempts,
+        placement=spec.placement,
         status=row["status"],
         terminal_status=fold.terminal_status,
         failure_kind=fold.failure_kind,

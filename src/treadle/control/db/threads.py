@@ -12,6 +12,7 @@ from treadle.control.db import (
     commands,
     departures,
     leases,
+    placements,
     retention,
     runners,
     runs,
@@ -30,6 +31,7 @@ from treadle.control.db.repository import (
 from treadle.control.db.transaction import NO_NEEDS, Needs, Pool, Transaction
 from treadle.control.db.writer import DatabaseThread
 from treadle.control.faults import ControlFault
+from treadle.control.placed import GivenUp, PlacedRun
 from treadle.control.records import (
     AppendAnswer,
     AppendRequest,
@@ -40,6 +42,7 @@ from treadle.control.records import (
     EventPage,
     HeartbeatAnswer,
     HeartbeatRequest,
+    Placement,
     RegisterRequest,
     Registration,
     ReleaseAnswer,
@@ -178,13 +181,25 @@ class ThreadRepository:
         held = await self._write(
             marking, Needs(names=_runner_names(runner_id), runners=(runner_id,))
         )
-        loss = runner_gone(departure.reason)
+        loss = runner_gone(departure.reason, departure.kind)
         lapsed: list[str] = []
         for start in range(0, len(held), LAPSES_AT_ONCE):
             some = held[start : start + LAPSES_AT_ONCE]
             needs = Needs(runs=tuple(each.run_id for each in some), folds=True)
             lapsed += await self._write(partial(departures.lapse_held, held=some, loss=loss), needs)
         return lapsed
+
+    async def read_placed(
+        self, placement: Placement, limit: int, named: list[str]
+    ) -> list[PlacedRun]:
+        """See `Repository.read_placed`."""
+        work = partial(placements.read_placed, placement=placement, limit=limit, named=named)
+        return await self._read(work)
+
+    async def give_up_attempt(self, given_up: GivenUp) -> bool:
+        """See `Repository.give_up_attempt`."""
+        work = partial(placements.give_up, given_up=given_up)
+        return await self._write(work, Needs(runs=(given_up.run_id,), folds=True))
 
     async def claim(self, run_id: str, claimant: Claimant) -> Claim:
         """See `Repository.claim`."""

@@ -19,6 +19,7 @@ from treadle.control.db.repository import (
 )
 from treadle.control.faults import Fenced
 from treadle.control.http.metrics import Metrics
+from treadle.control.placed import GivenUp, PlacedRun
 from treadle.control.records import (
     AppendAnswer,
     AppendRequest,
@@ -29,6 +30,7 @@ from treadle.control.records import (
     EventPage,
     HeartbeatAnswer,
     HeartbeatRequest,
+    Placement,
     RegisterRequest,
     Registration,
     ReleaseAnswer,
@@ -136,6 +138,16 @@ class MeteredRepository:
         lapsed = await self._timed("gone", self._inner.end_session(departure))
         self._metrics.gone_leases.inc(len(lapsed))
         return lapsed
+
+    async def read_placed(
+        self, placement: Placement, limit: int, named: list[str]
+    ) -> list[PlacedRun]:
+        """See Repository."""
+        return await self._timed("read-placed", self._inner.read_placed(placement, limit, named))
+
+    async def give_up_attempt(self, given_up: GivenUp) -> bool:
+        """See Repository."""
+        return await self._timed("give-up-attempt", self._inner.give_up_attempt(given_up))
 
     async def claim(self, run_id: str, claimant: Claimant) -> Claim:
         """See Repository."""

@@ -16,12 +16,23 @@ LIMIT :limit FOR UPDATE SKIP LOCKED
 
 -- name: waiting_runs
 SELECT * FROM run_heads
-WHERE runner_id IS NULL AND ended = 0 AND open_commands > 0
+WHERE runner_id IS NULL AND ended = 0 AND open_commands > 0 AND placement = 'process'
     AND (:backend_profile::text IS NULL OR backend_profile = :backend_profile)
     AND (:tenant_id::text IS NULL OR :tenant_id = (SELECT r.tenant_id FROM runs AS r
         WHERE r.run_id = run_heads.run_id
             AND (:project_id::text IS NULL OR r.project_id = :project_id)))
 ORDER BY run_id LIMIT :limit FOR UPDATE SKIP LOCKED
+
+-- name: placed_runs
+SELECT run_id, epoch, runner_id, attempt_id, open_commands, ended FROM run_heads
+WHERE placement = :placement AND placement <> 'process' AND ended = 0
+    AND (open_commands > 0 OR runner_id IS NOT NULL)
+ORDER BY run_id LIMIT :limit
+
+-- name: named_runs
+SELECT run_id, epoch, runner_id, attempt_id, open_commands, ended FROM run_heads
+WHERE placement = :placement
+    AND run_id IN (SELECT json_array_elements_text(:run_ids::json))
 
 -- name: read_run
 SELECT r.run_id, r.spec, r.fold, r.status, r.created_at_ms, r.updated_at_ms, h.runner_id,
@@ -232,8 +243,8 @@ FROM unnest(:run_id::text[], :tenant_id::text[], :project_id::text[], :spec::tex
     AS n (run_id, tenant_id, project_id, spec, fold, status, now)
 
 -- name: insert_head
-INSERT INTO run_heads (run_id, backend_profile)
-SELECT * FROM unnest(:run_id::text[], :backend_profile::text[])
+INSERT INTO run_heads (run_id, backend_profile, placement)
+SELECT * FROM unnest(:run_id::text[], :backend_profile::text[], :placement::text[])
 
 -- name: insert_command
 INSERT INTO commands (run_id, cmd_seq, command_id, type, payload, state, target_command_id,
@@ -292,7 +303,7 @@ WITH named AS MATERIALIZED (
         WITH ORDINALITY AS p (profile, tenant_id, project_id, most, place)
     CROSS JOIN LATERAL (
         SELECT * FROM run_heads
-        WHERE runner_id IS NULL AND ended = 0 AND open_commands > 0
+        WHERE runner_id IS NULL AND ended = 0 AND open_commands > 0 AND placement = 'process'
             AND (p.profile IS NULL OR backend_profile = p.profile)
             AND (p.tenant_id IS NULL OR p.tenant_id = (SELECT r.tenant_id FROM runs AS r
                 WHERE r.run_id = run_heads.run_id

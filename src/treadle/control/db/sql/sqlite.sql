@@ -5,7 +5,8 @@ INSERT INTO runs (run_id, tenant_id, project_id, spec, fold, status, created_at_
 VALUES (:run_id, :tenant_id, :project_id, :spec, :fold, :status, :now, :now)
 
 -- name: insert_head
-INSERT INTO run_heads (run_id, backend_profile) VALUES (:run_id, :backend_profile)
+INSERT INTO run_heads (run_id, backend_profile, placement)
+VALUES (:run_id, :backend_profile, :placement)
 
 -- name: read_head
 SELECT * FROM run_heads WHERE run_id = :run_id
@@ -27,12 +28,22 @@ SELECT run_id FROM run_heads WHERE runner_id IS NOT NULL AND lease_until_ms <= :
 
 -- name: waiting_runs
 SELECT run_id FROM run_heads
-WHERE runner_id IS NULL AND ended = 0 AND open_commands > 0
+WHERE runner_id IS NULL AND ended = 0 AND open_commands > 0 AND placement = 'process'
     AND (:backend_profile IS NULL OR backend_profile = :backend_profile)
     AND (:tenant_id IS NULL OR EXISTS (SELECT 1 FROM runs AS r
         WHERE r.run_id = run_heads.run_id AND r.tenant_id = :tenant_id
             AND (:project_id IS NULL OR r.project_id = :project_id)))
 ORDER BY run_id LIMIT :limit
+
+-- name: placed_runs
+SELECT run_id, epoch, runner_id, attempt_id, open_commands, ended FROM run_heads
+WHERE placement = :placement AND placement <> 'process' AND ended = 0
+    AND (open_commands > 0 OR runner_id IS NOT NULL)
+ORDER BY run_id LIMIT :limit
+
+-- name: named_runs
+SELECT run_id, epoch, runner_id, attempt_id, open_commands, ended FROM run_heads
+WHERE placement = :placement AND run_id IN (SELECT value FROM json_each(:run_ids))
 
 -- name: read_run
 SELECT r.run_id, r.spec, r.fold, r.status, r.created_at_ms, r.updated_at_ms, h.runner_id,
