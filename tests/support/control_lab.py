@@ -1,6 +1,6 @@
 """A manager in this process and a JSON client of it, with the short forms that its tests use."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from treadle.control.http.server import ManagerOptions, RunningManager, serve
+from treadle.control.placement.placer import MakePlacer
 from treadle.kit.clock import Clock
 
 WAIT_SECONDS = 10.0
@@ -57,13 +58,18 @@ class ControlLab:
 
 @asynccontextmanager
 async def control_lab(
-    folder: Path, *, locked: bool = False, clock: Clock | None = None
+    folder: Path,
+    *,
+    locked: bool = False,
+    clock: Clock | None = None,
+    placers: Sequence[MakePlacer] = (),
 ) -> AsyncGenerator[ControlLab]:
     """A manager on SQLite in `folder`; `locked`: with the API token `API_TOKEN`."""
     options = ManagerOptions(
         data_folder=folder,
         auth="token" if locked else "none",
         token=API_TOKEN if locked else None,
+        placers=placers,
     )
     manager = await serve(options, clock)
     headers = {"Authorization": f"Bearer {API_TOKEN}"} if locked else {}

@@ -84,6 +84,7 @@ def run(**changes: Any) -> Run:
         "labels": {},
         "busy_policy": "enqueue",
         "max_attempts": 5,
+        "placement": "kubernetes-job",
         "status": "pending",
         "terminal_status": None,
         "failure_kind": None,
@@ -162,6 +163,9 @@ def test_secrets_are_files_of_their_owner_by_reference() -> None:
         "items": [{"key": "auth.json", "path": "auth.json"}],
     }
     assert volumes["manager-token"]["secret"]["secretName"] == "runner-token"
+    own = settings(FULL, tenant_token_secrets={"acme": "acme-token"})
+    found = pod_of(job_manifest(run(), 1, own))["volumes"]
+    assert "acme-token" in {v["secret"]["secretName"] for v in found if "secret" in v}
     env = pod["containers"][0]["env"]
     assert "secretKeyRef" not in json.dumps(pod)
     assert {each["name"] for each in env if "valueFrom" in each} == {"POD_NAME"}

@@ -5,12 +5,16 @@ import asyncio
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from treadle.cli.manager_files import ManagerFiles
 from treadle.cli.signals import StopSignals
 from treadle.cli.wiring.loop import run_loop
 from treadle.config.load import read_environment
 from treadle.kit.tasks import TaskScope
+
+if TYPE_CHECKING:
+    from treadle.control.placement.placer import MakePlacer
 
 DEFAULT_PORT = 7717
 DATABASE_HELP = (
@@ -61,6 +65,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="S",
         help="after a stop signal go on serving so long, with readiness false (default: 0)",
     )
+    parser.add_argument(
+        "--kubernetes",
+        type=Path,
+        metavar="FILE",
+        help="also place runners as Kubernetes Jobs, as this TOML file says; "
+        "docs/kubernetes.md describes it",
+    )
     parser.add_argument("--json", action="store_true", help="print the address as JSON")
     return parser
 
@@ -79,6 +90,15 @@ async def _serve(options: argparse.Namespace) -> int:
         serve,
     )
 
+    placers: list[MakePlacer] = []
+    if options.kubernetes is not None:
+        from treadle.cli.wiring.kubernetes import NoKubernetes, kubernetes_placer
+
+        try:
+            placers.append(kubernetes_placer(options.kubernetes, read_environment().variables))
+        except NoKubernetes as error:
+            print(f"treadle manager: {error}", file=sys.stderr)
+            return 2
     signals = StopSignals()
     files = ManagerFiles((options.data or default_data()).absolute())
     try:
@@ -93,6 +113,7 @@ async def _serve(options: argparse.Namespace) -> int:
                 token=token,
                 drain_seconds=options.drain_seconds,
                 retention=Retention(options.keep_events, options.keep_runs),
+                placers=placers,
             )
         )
         files.write_address(manager.address)

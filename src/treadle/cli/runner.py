@@ -58,6 +58,12 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_shared(parser: argparse.ArgumentParser) -> None:
     add_manager_flags(parser)
     parser.add_argument("--runner-id")
+    parser.add_argument(
+        "--placement",
+        choices=("process", "kubernetes-job"),
+        default="process",
+        help="how this runner was started, for the list of runners",
+    )
     parser.add_argument("--backend-profile", metavar="NAME")
     parser.add_argument("--codex-command", metavar="PATH", help="default: our own app-server")
     parser.add_argument("--codex-arg", action="append", default=[], metavar="A")
@@ -98,6 +104,7 @@ def _work(options: argparse.Namespace, url: str, token: str | None) -> Coroutine
         idle_timeout_ms=options.idle_timeout_ms,
         poll_interval_ms=options.poll_interval_ms,
         token=token,
+        placement=options.placement,
     )
     return _once(options, shared) if options.command == "once" else _serve(options, shared)
 

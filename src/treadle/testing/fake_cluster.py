@@ -131,9 +131,9 @@ class FakeCluster:
             await self.changed.wait_for(wanted)
 
     async def _tell(self, plural: str, told: str, changed: Object) -> None:
+        # Told with its version in one step: who looks at the version has all that led to it.
+        self.changes.append(Told(self.version, plural, told, copy.deepcopy(changed)))
         async with self.changed:
-            snapshot = copy.deepcopy(changed)
-            self.changes.append(Told(self.version, plural, told, snapshot))
             self.changed.notify_all()
 
 

@@ -5,9 +5,9 @@ Translation only; knows neither runs nor leases.
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
@@ -25,6 +25,7 @@ from treadle.control.http.metrics import Metrics
 from treadle.control.http.problems import HttpFault, invalid_body, problem_of
 from treadle.control.http.run_scopes import RunScopes
 from treadle.control.http.watchdog import LoopWatch
+from treadle.control.placement.placer import Placer
 from treadle.kit.clock import Clock
 from treadle.kit.fault_points import reach
 from treadle.kit.redact import Redactor
@@ -51,6 +52,8 @@ class Desk:
     metrics: Metrics
     watch: LoopWatch
     redactor: Redactor
+    placers: Mapping[str, Placer] = field(default_factory=dict[str, Placer])
+    """Who places runners here, by the placement that runs ask for."""
 
     @property
     def repository(self) -> Repository:

@@ -7,8 +7,9 @@ from starlette.routing import Route
 from treadle.control import rules
 from treadle.control.access import Role, Scope
 from treadle.control.db.repository import RunQuery
-from treadle.control.faults import Forbidden
+from treadle.control.faults import Forbidden, InvalidRequest
 from treadle.control.http.exchange import (
+    Desk,
     answer,
     caller_of,
     desk_of,
@@ -17,7 +18,8 @@ from treadle.control.http.exchange import (
     request_key,
     whole,
 )
-from treadle.control.records import RunPage, RunRequest, Verification
+from treadle.control.placed import PROCESS
+from treadle.control.records import RunPage, RunRequest, RunSpec, Verification
 
 DEFAULT_LIST = 50
 MAX_LIST = 200
@@ -30,12 +32,29 @@ async def create_run(request: Request) -> Response:
     body.tenant_id = body.tenant_id or scope.tenant_id
     body.project_id = body.project_id or scope.project_id
     spec = rules.make_spec(body)
+    _check_placement(desk_of(request), spec)
     if not scope.holds(Scope(spec.tenant_id, spec.project_id)):
         raise Forbidden("Your token is for another tenant or project; leave them out.")
     key = request_key(request, body.idempotency_key, spec)
     stored = await desk_of(request).repository.create_run(spec, key)
     headers = {"Idempotent-Replayed": "true"} if stored.replayed else None
     return Response(stored.body, 201, headers, "application/json")
+
+
+def _check_placement(desk: Desk, spec: RunSpec) -> None:
+    """Refuse what nobody here would ever place."""
+    if spec.placement == PROCESS:
+        return
+    placer = desk.placers.get(spec.placement)
+    if placer is None:
+        raise InvalidRequest(
+            f"This manager places no runners as {spec.placement}; leave placement out, or start "
+            "it with --kubernetes.",
+            "$.placement",
+        )
+    reason = placer.why_not(spec)
+    if reason is not None:
+        raise InvalidRequest(reason, "$.placement")
 
 
 async def list_runs(request: Request) -> Response:

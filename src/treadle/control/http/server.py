@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from treadle.control.http.metered import MeteredRepository
 from treadle.control.http.metrics import Metrics
 from treadle.control.http.run_scopes import RunScopes
 from treadle.control.http.watchdog import LoopWatch
+from treadle.control.placement.placer import MakePlacer
 from treadle.kit.clock import Clock, SystemClock, iso_millis
 from treadle.kit.deadlines import finish
 from treadle.kit.tasks import TaskScope
@@ -70,6 +71,8 @@ class ManagerOptions:
     """How long `stop` still serves after readiness went, so that balancers send nobody here."""
     retention: Retention = field(default_factory=Retention)
     """What is dropped when it is old; nothing by default."""
+    placers: Sequence[MakePlacer] = ()
+    """Who places the runners of runs that ask for more than the pool."""
 
 
 class RunningManager:
@@ -174,7 +177,8 @@ async def serve(options: ManagerOptions, clock: Clock | None = None) -> RunningM
     sweeping = scope.start(sweep_leases(log.repository), "sweep")
     watching = scope.start(desk.watch.run(), "watch")
     retaining = scope.start(retain_logs(log.repository, options.retention, clock), "retain")
-    for loop in (sweeping, watching, retaining):
+    placing = [scope.start(placer.run(), f"place {name}") for name, placer in desk.placers.items()]
+    for loop in (sweeping, watching, retaining, *placing):
         serving.add_done_callback(lambda _, loop=loop: loop.cancel())
     await asyncio.wait({serving, starting}, return_when=asyncio.FIRST_COMPLETED)
     if not server.started:
@@ -189,6 +193,7 @@ async def serve(options: ManagerOptions, clock: Clock | None = None) -> RunningM
 def _make_desk(options: ManagerOptions, repository: Repository, bells: Bells, clock: Clock) -> Desk:
     metrics = Metrics(clock)
     metered = MeteredRepository(repository, metrics, clock)
+    placers = [make(metered, bells, clock) for make in options.placers]
     return Desk(
         log=RunLog(metered, bells, clock),
         gate=Gate(options.auth, options.token, clock, metered.find_principal),
@@ -198,6 +203,7 @@ def _make_desk(options: ManagerOptions, repository: Repository, bells: Bells, cl
         metrics=metrics,
         watch=LoopWatch(clock),
         redactor=make_redactor(options.token),
+        placers={placer.placement: placer for placer in placers},
     )
 
 

@@ -167,7 +167,6 @@ def _container(
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
     }
     if settings.image_pull_policy is not None:
@@ -195,7 +194,8 @@ def _env(run: Run, settings: KubernetesSettings) -> list[Manifest]:
 def _volumes(run: Run, settings: KubernetesSettings) -> tuple[list[Manifest], list[Manifest]]:
     """Volumes of the pod and where they are mounted."""
     scratch = {"emptyDir": {"sizeLimit": settings.scratch_size}}
-    token = _secret_volume(settings.token_secret, ["token"])
+    token_secret = settings.tenant_token_secrets.get(run.tenant_id, settings.token_secret)
+    token = _secret_volume(token_secret, ["token"])
     volumes: list[Manifest] = [
         {"name": "home", **scratch},
         {"name": "tmp", **scratch},

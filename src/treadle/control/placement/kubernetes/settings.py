@@ -28,6 +28,15 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: dict[str, str] = msgspec.field(default_factory=lambda: {"cpu": "2", "memory": "4Gi"})
 
 
+class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the API server is; left out, the one of the cluster that the manager runs in."""
+
+    url: Text
+    token_file: str | None = None
+    """Read again for each call."""
+    ca_file: str | None = None
+
+
 class KubernetesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All that the manager is told about placing Jobs."""
 
@@ -39,6 +48,9 @@ class KubernetesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     """The manager as pods reach it."""
     token_secret: Text
     """Secret whose key `token` is an API token of role runner."""
+    tenant_token_secrets: dict[str, str] = {}
+    """The same for single tenants; tokens that are of the tenant keep its pods out of others'."""
+    api: Api | None = None
     instance: Text = "treadle"
     """Tells the Jobs of several managers' databases in one namespace apart."""
     credentials: dict[str, str] = {}
@@ -110,6 +122,7 @@ def _check(settings: KubernetesSettings) -> None:
         "workspace_claim": settings.workspace_claim,
     }
     names |= {f"credentials.{profile}": name for profile, name in settings.credentials.items()}
+    names |= {f"tenant_token_secrets.{k}": v for k, v in settings.tenant_token_secrets.items()}
     for tenant, own in settings.tenant_credentials.items():
         names |= {f"tenant_credentials.{tenant}.{key}": name for key, name in own.items()}
     for key, name in names.items():
