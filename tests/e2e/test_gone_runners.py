@@ -22,13 +22,13 @@ HANGING = "ignore-signals"
 SERVE = ("runner", "serve", "--lease-ms", "15000", *FAKE)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture
 async def manager(
     request: pytest.FixtureRequest, bare_home: Home, tmp_path: Path
 ) -> AsyncIterator[ManagerApi]:
     data = tmp_path / "data"
     arguments = ["manager", "--port", "0", "--data", str(data), "--json"]
-    if request.param == "postgres":
+    if getattr(request, "param", "sqlite") == "postgres":
         server: Server = request.getfixturevalue("postgres_server")
         arguments += ["--database", server.create_database()]
     async with started(bare_home, *arguments) as process:
@@ -66,6 +66,7 @@ async def until_waits(api: ManagerApi, runner_id: str) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.parametrize("manager", ["sqlite", "postgres"], indirect=True)
 async def test_another_runner_has_the_run_of_a_killed_worker_at_once(
     bare_home: Home, manager: ManagerApi
 ) -> None:

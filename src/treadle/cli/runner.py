@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import importlib
 import json
 import sys
 from collections.abc import Callable, Coroutine
@@ -190,18 +191,16 @@ async def _supervise(
         return await _see_off(end, url, token)
 
     signals = StopSignals()
-    heard = _passed_on if options.announce else _kept
+
+    def heard(line: bytes) -> None:
+        # A worker is up. Its end may come with memory running out: no time to load anything.
+        importlib.import_module("treadle.runner.announce")
+        if options.announce:
+            print(line.decode(errors="replace"), end="", flush=True)
+
     supervisor = Supervisor(argv, read_environment().variables, ended, heard)
     returncode = await supervisor.run(signals.first, signals.second)
     return STOPPED if returncode < 0 else returncode
-
-
-def _passed_on(line: bytes) -> None:
-    print(line.decode(errors="replace"), end="", flush=True)
-
-
-def _kept(line: bytes) -> None:
-    del line
 
 
 async def _see_off(end: "End", url: str, token: str | None) -> bool:
