@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from support.command_line import Home, run, started
+from support.fake_provider import FakeProvider, reply
 from support.manager_api import ManagerApi, assert_gapless
 from treadle.testing.fake_kubelet import Kubelet
 from treadle.testing.fake_kubernetes import FakeKubernetes
@@ -141,6 +142,35 @@ async def test_a_run_is_worked_on_in_a_job(bare_home: Home, tmp_path: Path) -> N
         await place.until(run_id, "command-terminal", 2)
         verified = await run(bare_home, "runs", "verify", run_id, "--data", str(tmp_path / "data"))
         assert verified.code == 0, verified.out
+
+
+async def test_a_thread_goes_on_in_another_pod(
+    bare_home: Home, tmp_path: Path, provider: FakeProvider
+) -> None:
+    """Manager, runner and our own app-server; threads lie on a volume, credentials do not."""
+    bare_home.configure(provider.url)
+    config = (bare_home.folder / "config.toml").read_bytes()
+    policy = {"sandbox": "danger-full-access", "approval": "never"}
+    more = {"session_claim": "kept", "runner_args": [], "idle_timeout_ms": 500}
+    async with manager(bare_home, tmp_path, **more) as place:
+        login = {"auth.json": json.dumps({"OPENAI_API_KEY": SECRET}).encode()}
+        await place.kubelet.set_secret("codex-login", {**login, "config.toml": config})
+        provider.script(reply("the first"), reply("the second"))
+        run_id = await place.create(executionPolicy=policy)
+        first = await place.until(run_id, "run-claimed")
+        await place.until(run_id, "command-terminal")
+        await place.until(run_id, "run-released")
+        command = await place.turn(run_id)
+        second = await place.until(run_id, "run-claimed", 2)
+        assert second["payload"]["runnerId"] != first["payload"]["runnerId"]
+        await place.until(run_id, "command-terminal", 2)
+        await place.until(run_id, "thread/resume:completed")
+        result = await place.api.get(f"/runs/{run_id}/commands/{command}/result")
+        assert (result["reply"], result["failureKind"]) == ("the second", None)
+        assert "the first" in json.dumps(provider.requests[-1].body)
+        kept = [path for path in (tmp_path / "pods" / "kept").rglob("*") if path.is_file()]
+        assert any(path.name.startswith("rollout-") for path in kept)
+        assert not any(SECRET.encode() in path.read_bytes() for path in kept)
 
 
 async def test_an_evicted_runner_is_followed_at_once(bare_home: Home, tmp_path: Path) -> None:
