@@ -14,7 +14,7 @@ from pathlib import Path
 from treadle.cli.bench_control.report import Figure
 from treadle.cli.wiring.loop import run_loop
 
-PARTS = ("storage", "http", "fleet", "idle", "start")
+PARTS = ("storage", "http", "fleet", "idle", "jobs", "start")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -68,7 +68,7 @@ async def _measure(options: argparse.Namespace) -> int:
 async def _on_database(
     kind: str, url: str | None, folder: Path, options: argparse.Namespace, figures: list[Figure]
 ) -> None:
-    from treadle.cli.bench_control import fleet, idle, storage, through_http
+    from treadle.cli.bench_control import fleet, idle, jobs, storage, through_http
 
     seconds, rounds = (0.3, 1) if options.quick else (1.0, 3)
     parts = options.only or PARTS
@@ -83,6 +83,8 @@ async def _on_database(
     if "idle" in parts:
         runners = 20 if options.quick else 200
         found += await idle.measure(kind, url, folder / f"idle-{kind}", runners)
+    if "jobs" in parts:
+        found += await jobs.measure(kind, url, folder / f"jobs-{kind}", 2 if options.quick else 10)
     if "start" in parts and url is None:
         found += await through_http.measure_start(folder, 1 if options.quick else 5)
     figures += found

@@ -128,12 +128,15 @@ class Manager:
 
 
 @asynccontextmanager
-async def manager(folder: Path, database: str | None) -> AsyncGenerator[Manager]:
-    """A manager with its data in `folder`, on SQLite there or on a database; without tokens."""
+async def manager(folder: Path, database: str | None, *more: str) -> AsyncGenerator[Manager]:
+    """A manager with its data in `folder`, on SQLite there or on a database; without tokens.
+
+    `more` are more arguments of its command.
+    """
     where = ["--database", database] if database else []
     command = [sys.executable, "-m", "treadle.cli.main", "manager", "--json", "--port", "0"]
     began = time.perf_counter()
-    child = await start([*command, "--auth", "none", "--data", str(folder), *where])
+    child = await start([*command, "--auth", "none", "--data", str(folder), *where, *more])
     try:
         async with asyncio.timeout(START_SECONDS):
             line = await child.stdout.readline()
