@@ -353,6 +353,15 @@ async def test_another_secret_than_the_operators_is_refused(place: Place) -> Non
     assert (answer.status_code, "does not give the Secret" in answer.text) == (400, True)
 
 
+async def test_a_manager_without_a_cluster_takes_no_such_run(tmp_path: Path) -> None:
+    async with control_lab(tmp_path) as lab:
+        answer = await lab.http.post("/api/v1/runs", json={"placement": "kubernetes-job"})
+        assert answer.status_code == 400
+        assert "places no runners as kubernetes-job" in answer.text
+        body = {"placement": "somewhere"}
+        assert (await lab.http.post("/api/v1/runs", json=body)).status_code == 400
+
+
 # K5, K6: orphans, ends, several managers
 
 
