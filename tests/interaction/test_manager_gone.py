@@ -84,3 +84,19 @@ async def test_a_report_that_says_too_little_or_too_much_is_refused(
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid-request")
         assert answer.json()["path"].startswith(path)
         assert (await lab.get("/api/v1/runners/r"))["goneAt"] is None
+
+
+async def test_what_a_runner_holds_is_no_right_to_report_it(tmp_path: Path) -> None:
+    """Tokens of claims and sessions travel with runs; a report takes a role."""
+    async with control_lab(tmp_path, locked=True) as lab:
+        runner = await lab.post("/api/v1/runners/register", {"id": "r"})
+        run_id, _ = await lab.run_with_turn()
+        body = {"runnerId": "r", "leaseMs": LEASE_MS}
+        claim = await lab.post(f"/api/v1/runs/{run_id}/claim", body)
+        for token in (runner["token"], claim["token"], "tdl_x_y", "x"):
+            headers = {"Authorization": f"Bearer {token}"}
+            report = {"sessionId": runner["sessionId"]}
+            path = "/api/v1/runners/r/gone"
+            answer = await lab.http.post(path, json=report, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+        assert (await lab.get("/api/v1/runners/r"))["goneAt"] is None
