@@ -110,6 +110,19 @@ async def test_a_claimed_attempt_can_still_be_said_to_be_the_last(plane: Plane) 
     await plane.check(run)
 
 
+async def test_a_run_to_be_cancelled_waits_for_no_further_attempt(plane: Plane) -> None:
+    run = await placed_run(plane)
+    session = (await plane.repository.register_runner(RegisterRequest(id="a"))).session_id
+    await plane.repository.claim(run.id, Claimant("a", None, 60_000))
+    cancel = await plane.command(run, "cancel")
+    await plane.repository.end_session(Departure("a", session, "its pod was evicted"))
+    assert (await plane.repository.read_run(run.id)).terminal_status is None
+    assert await plane.repository.give_up_attempt(given_up(run, 2)) is True
+    assert (await plane.repository.read_run(run.id)).status == "cancelled"
+    assert (await plane.repository.read_command(run.id, cancel.id)).state == "completed"
+    await plane.check(run)
+
+
 async def test_losses_of_leases_and_of_placements_count_together(plane: Plane) -> None:
     run = await placed_run(plane, maxAttempts=2)
     assert await plane.repository.give_up_attempt(given_up(run, 1)) is True

@@ -294,6 +294,19 @@ async def test_a_job_that_is_deleted_by_hand_comes_again(place: Place) -> None:
     await place.jobs_are(f"treadle-{run_id}-2")
 
 
+async def test_a_pod_that_nobody_saw_is_looked_for(place: Place) -> None:
+    run_id = await place.run()
+    job = f"treadle-{run_id}-1"
+    await place.pod(job)
+    unseen = f"{job}-zzzzz"  # made, at work and deleted while the watch was away
+    await place.lab.post("/api/v1/runners/register", {"id": unseen, "attemptId": job})
+    body = {"runnerId": unseen, "leaseMs": 60_000}
+    await place.lab.post(f"/api/v1/runs/{run_id}/claim", body)
+    lost = await place.until(run_id, "run-lease-expired")
+    assert lost["failureMessage"] == "The runner is gone: its pod is gone."
+    await place.jobs_are(f"treadle-{run_id}-2")
+
+
 async def test_a_job_that_does_not_go_away_is_passed_by(short: Place) -> None:
     place = short
     run_id = await place.run("never")

@@ -14,6 +14,7 @@ from treadle.control.placement.kubernetes.plan import (
     Create,
     Delete,
     GiveUp,
+    LookFor,
     Picture,
     Plan,
     ReportGone,
@@ -128,7 +129,10 @@ def test_who_holds_a_run_is_left_alone_by_all_but_its_own_end() -> None:
     gone = pod(mine, "Running")
     (action,) = plan([holder], picture([], [], departed={gone.metadata.name: gone})).actions
     assert isinstance(action, ReportGone)
-    assert plan([holder], picture([])).actions == [], "not to have seen it is no evidence"
+    # Not to have seen it is no evidence; the cluster is asked, and only for pods of ours.
+    assert plan([holder], picture([])).actions == [LookFor(holder.runner_id or "")]
+    assert plan([held(2, "by hand", "an attempt")], picture([])).actions == []
+    assert plan([held(2, "by hand", mine.metadata.name)], picture([])).actions == []
 
 
 def test_time_that_is_over_is_known_before_the_cluster_says_so() -> None:

@@ -103,6 +103,7 @@ async def _show(client: Any, options: argparse.Namespace) -> int:
         ("", run.failure_message),
         ("remedy", result.failure.remedy if result.failure else None),
         ("backend profile", run.backend_profile),
+        ("placement", run.placement),
         ("workspace", run.workspace_ref.path if run.workspace_ref else None),
         ("runner", run.claimed_by),
         ("epoch", run.epoch),

@@ -85,6 +85,7 @@ class Run(Shape, frozen=True, kw_only=True):
     session_ref: SessionRef = SessionRef()
     provider_id: str | None = None
     backend_profile: str = "codex"
+    placement: str = "process"
     execution_policy: ExecutionPolicy = ExecutionPolicy()
     labels: dict[str, str] = {}
     status: str

@@ -36,7 +36,9 @@ def give_up(tx: Transaction, given_up: GivenUp) -> bool:
         why = {"failureKind": given_up.kind, "failureMessage": given_up.message}
         journal.note("run-placement-failed", epoch=given_up.epoch, **why)
     lost = journal.fold.losses
-    if given_up.ends_the_run or lost >= journal.spec.max_attempts:
+    if journal.fold.wants_cancel():  # there is nobody to do it, and no need of anybody
+        journal.note("run-terminal", terminalStatus=TerminalStatus.CANCELLED)
+    elif given_up.ends_the_run or lost >= journal.spec.max_attempts:
         _end(journal, given_up)
     journal.save()
     return True

@@ -232,8 +232,8 @@ class Repository(Protocol):
         """Note that nobody will claim a run under an epoch; whether that was still to be noted.
 
         The epoch is used up by it. The run waits for its next attempt, or ends: where another one
-        does not help, or too many were lost. Nothing happens when somebody holds the run, or it has
-        ended, or moved on.
+        does not help, too many were lost, or it was to be cancelled. Nothing happens when somebody
+        holds the run, or it has ended, or moved on.
 
         Raises:
             NotFound: there is no such run.

@@ -37,6 +37,9 @@ class Fate(msgspec.Struct, frozen=True):
     """Whether the cluster's events of the pod may tell more."""
 
 
+VANISHED = Fate(FailureKind.RUNNER_CRASHED, "its pod is gone")
+
+
 def fate_of_ended(pod: Pod) -> Fate:
     """Why a pod is over, or gone."""
     status = pod.status
@@ -58,7 +61,7 @@ def fate_of_ended(pod: Pod) -> Fate:
         )
     if ended is not None:
         return _crashed(f"its pod ended with exit code {ended.exit_code}")
-    return _crashed("its pod is gone")
+    return VANISHED
 
 
 def fate_of_stuck(pod: Pod) -> Fate:

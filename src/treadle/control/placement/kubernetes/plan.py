@@ -20,7 +20,7 @@ from treadle.control.placement.kubernetes.fates import (
     fate_of_job,
     fate_of_stuck,
 )
-from treadle.control.placement.kubernetes.manifests import EPOCH, RUN_ID
+from treadle.control.placement.kubernetes.manifests import EPOCH, RUN_ID, job_name
 from treadle.control.placement.kubernetes.settings import KubernetesSettings
 from treadle.domain.failures import FailureKind
 
@@ -51,6 +51,12 @@ class ReportGone(msgspec.Struct, frozen=True):
     fate: Fate
 
 
+class LookFor(msgspec.Struct, frozen=True):
+    """Ask the cluster itself for the pod of a runner that holds a run and is not in the picture."""
+
+    runner_id: str
+
+
 class GiveUp(msgspec.Struct, frozen=True):
     """Note that an attempt came to nothing; `ask` names a pod whose events may tell why."""
 
@@ -65,7 +71,7 @@ class GiveUp(msgspec.Struct, frozen=True):
         return GivenUp(self.run_id, self.epoch, fate.kind, words)
 
 
-Action = Create | Delete | ReportGone | GiveUp
+Action = Create | Delete | ReportGone | LookFor | GiveUp
 
 
 class Picture(msgspec.Struct):
@@ -119,6 +125,12 @@ def epoch_of(job: Job) -> int:
     return int(text) if text.isascii() and text.isdigit() else 0
 
 
+def is_ours(run: PlacedRun) -> bool:
+    """Whether a run is held under an attempt that is named as Jobs of it are."""
+    epoch = (run.attempt_id or "").rpartition("-")[2]
+    return epoch.isdigit() and run.attempt_id == job_name(run.run_id, int(epoch))
+
+
 def pause_after(epoch: int) -> float:
     """Seconds from the making of one attempt's Job to that of the next, at least."""
     return min(2.0 ** min(epoch, 10), LONGEST_PAUSE_SECONDS)
@@ -166,6 +178,8 @@ class _View:
         if ended is not None:
             fate = self._fate_of_ended(ended, jobs)
             self._plan.actions.append(ReportGone(runner_id, fate))
+        elif pod is None and runner_id.startswith(f"{run.attempt_id}-") and is_ours(run):
+            self._plan.actions.append(LookFor(runner_id))
         for job in jobs:
             if job.metadata.name != run.attempt_id and epoch_of(job) <= run.epoch:
                 self._delete(job)

@@ -24,7 +24,7 @@ from treadle.control.placement.kubernetes.client import (
     Conflict,
     KubernetesClient,
 )
-from treadle.control.placement.kubernetes.fates import fate_by_events
+from treadle.control.placement.kubernetes.fates import VANISHED, fate_by_events
 from treadle.control.placement.kubernetes.manifests import RUN_ID, job_manifest, selector, why_not
 from treadle.control.placement.kubernetes.mirror import Mirror
 from treadle.control.placement.kubernetes.plan import (
@@ -32,6 +32,7 @@ from treadle.control.placement.kubernetes.plan import (
     Create,
     Delete,
     GiveUp,
+    LookFor,
     Picture,
     ReportGone,
     make_plan,
@@ -176,6 +177,8 @@ class KubernetesPlacer:
                 return self._client.delete_job(action.name, action.uid)
             case ReportGone():
                 return self._report_gone(action)
+            case LookFor():
+                return self._look_for(action)
             case GiveUp():
                 return self._give_up(action)
 
@@ -202,6 +205,12 @@ class KubernetesPlacer:
         fate = action.fate
         departure = Departure(runner.id, runner.session_id, fate.words, kind=fate.kind)
         await self._repository.end_session(departure)
+
+    async def _look_for(self, action: LookFor) -> None:
+        """A pod that the cluster does not have once its runner holds a run was there before."""
+        query = {"fieldSelector": f"metadata.name={action.runner_id}"}
+        if not (await self._client.list_all(PODS, **query)).items:
+            await self._report_gone(ReportGone(action.runner_id, VANISHED))
 
     async def _give_up(self, action: GiveUp) -> None:
         fate = action.fate
@@ -240,5 +249,7 @@ def _key_of(action: Action) -> str:
             return f"delete {action.name} {action.uid}"
         case ReportGone():
             return f"report {action.runner_id}"
+        case LookFor():
+            return f"look for {action.runner_id}"
         case GiveUp():
             return f"give up {action.run_id} {action.epoch}"
