@@ -62,8 +62,12 @@ class Place:
 
     async def run(self, fate: str = "hang", **more: Any) -> str:
         """A run with a turn, whose first pod has this fate."""
-        self.kubelet.fates.append(fate)
-        return (await self.lab.run_with_turn(placement="kubernetes-job", **more))[0]
+        body = {"placement": "kubernetes-job", **more}
+        run_id = (await self.lab.post("/api/v1/runs", body))["id"]
+        self.kubelet.fates_of[f"treadle-{run_id}-1"] = fate
+        turn = {"type": "turn", "payload": {"prompt": "hello"}}
+        await self.lab.post(f"/api/v1/runs/{run_id}/commands", turn)
+        return run_id
 
     async def pod(self, job: str, nth: int = 0) -> str:
         """The name of a Job's pod, once it is there."""
@@ -265,7 +269,7 @@ async def test_a_runner_that_never_comes_costs_an_attempt(
 
 
 async def test_attempts_are_bounded(place: Place) -> None:
-    place.kubelet.fates.append("exit:9")
+    place.kubelet.usual_fate = "exit:9"
     run_id = await place.run("exit:9", maxAttempts=2)
     await place.until(run_id, "run-placement-failed", 2)
     run = await place.state(run_id)
@@ -283,7 +287,6 @@ async def test_a_job_that_is_deleted_by_hand_comes_again(place: Place) -> None:
     run_id = await place.run()
     job = f"treadle-{run_id}-1"
     await place.pod(job)
-    place.kubelet.fates.append("hang")
     await place.cluster.delete("jobs", job, None)
     await place.cluster.until(lambda: place.cluster.history.count(("create", job)) == 2)
     await place.claimed(run_id)

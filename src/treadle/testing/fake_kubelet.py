@@ -55,6 +55,8 @@ class Kubelet:
         self.cluster = cluster
         self.fates: deque[str] = deque()
         """For the pods to come: run, hang, image, config, never, unschedulable, exit:CODE."""
+        self.fates_of: dict[str, str] = {}
+        """The same for all pods of a Job, by its name."""
         self.usual_fate = "run"
         self.aliases: dict[str, str] = {}
         """Arguments that are to read otherwise, such as the address of a service."""
@@ -153,8 +155,13 @@ class Kubelet:
         status = {"phase": "Pending"}
         pod = {"metadata": meta, "spec": template["spec"], "status": status}
         await self.cluster.create("pods", pod)
-        fate = self.fates.popleft() if self.fates else self.usual_fate
+        fate = self._fate_of(job["metadata"]["name"])
         self._scope.start(self._live(name, fate), f"live {name}")
+
+    def _fate_of(self, job_name: str) -> str:
+        if job_name in self.fates_of:
+            return self.fates_of[job_name]
+        return self.fates.popleft() if self.fates else self.usual_fate
 
     async def _live(self, pod: str, fate: str) -> None:
         if fate in WAITING:
