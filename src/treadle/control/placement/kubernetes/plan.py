@@ -101,8 +101,8 @@ def make_plan(runs: Iterable[PlacedRun], picture: Picture, settings: KubernetesS
     """What to do for these runs, and with Jobs of runs that are not among them.
 
     Args:
-        runs: all that want a runner or have one, and those that Jobs in the picture name; a run
-            that a Job names and that is not among them does not exist.
+        runs: all that want a runner or have one, and those that unfinished Jobs in the picture
+            name; a run that such a Job names and that is not among them does not exist.
         picture: the cluster.
         settings: limits and times.
     """

@@ -128,11 +128,12 @@ class KubernetesPlacer:
             is_fresh=about.jobs.is_fresh and about.pods.is_fresh,
             now=datetime.fromtimestamp(self._clock.now(), UTC),
         )
-        named = sorted({job.label(RUN_ID) or "" for job in picture.jobs.values()})
+        unfinished = [job for job in picture.jobs.values() if not job.is_finished]
+        named = sorted({job.label(RUN_ID) or "" for job in unfinished})
         limit = self._settings.max_jobs + MORE_RUNS
         runs = await self._repository.read_placed(self.placement, limit, named)
         plan = make_plan(runs, picture, self._settings)
-        self._forget(picture)
+        self._forget(plan.actions)
         again = plan.again_seconds
         for action in plan.actions:
             again = min(again, self._begin(action, about))
@@ -218,13 +219,13 @@ class KubernetesPlacer:
             fate = fate_by_events(fate, await self._client.events_of(action.ask))
         await self._repository.give_up_attempt(action.with_fate(fate))
 
-    def _forget(self, picture: Picture) -> None:
+    def _forget(self, actions: list[Action]) -> None:
         """Forget what is over, so that nothing here grows with time."""
         now = self._clock.monotonic()
         self._not_before = {key: at for key, at in self._not_before.items() if at > now}
-        uids = {job.metadata.uid for job in picture.jobs.values()}
+        lingering = {each.uid for each in actions if isinstance(each, Delete)}
         self._unwanted_since = {
-            uid: since for uid, since in self._unwanted_since.items() if uid in uids
+            uid: since for uid, since in self._unwanted_since.items() if uid in lingering
         }
 
 
