@@ -101,6 +101,8 @@ async def manager(
             folder, real = tmp_path / "pods", [str(workspaces)]
             kubelet = Kubelet(kubernetes.cluster, folder, env, real_folders=real)
             kubelet.aliases[SERVICE] = url
+            # The backend's program is in the image too, wherever this checkout lies.
+            kubelet.aliases[sys.executable] = sys.executable
             await kubelet.set_secret("runner-token", {"token": (data / "token").read_bytes()})
             login = {
                 "auth.json": json.dumps({"OPENAI_API_KEY": SECRET}).encode(),

@@ -101,14 +101,13 @@ async def test_a_runner_that_is_killed_leaves_its_run_to_others_at_once(
     data = tmp_path / "data"
     provider.script(Step([created()], hang=True))
     manager_arguments = ["manager", "--json", "--port", "0", "--data", str(data)]
-    async with (
-        started(home, *manager_arguments) as manager,
-        started(home, *arguments(workspace, data)) as command,
-    ):
+    async with started(home, *manager_arguments) as manager:
+        # Before it listens, the command would begin a manager of its own.
         url = json.loads(await manager.wait_line("listening"))["listening"]
-        await provider.wait_requests(1)
-        os.kill(descendant(command.pid, "runner"), signal.SIGKILL)
-        finished = await command.finish()
+        async with started(home, *arguments(workspace, data)) as command:
+            await provider.wait_requests(1)
+            os.kill(descendant(command.pid, "runner"), signal.SIGKILL)
+            finished = await command.finish()
         async with ManagerApi(url, data) as api:
             (left,) = (await api.get("/runs"))["items"]
 

@@ -300,7 +300,7 @@ async def test_whatever_clients_do_each_hears_a_thread_in_order(tmp_path: Path, 
             await client.settle()
             last: dict[str, int] = {}
             for entry in client.tap.seen:
-                thread_id = (entry.get("params") or {}).get("threadId")
+                thread_id = str((entry.get("params") or {}).get("threadId") or "")
                 if entry.get("method") == "thread/closed":
                     last.pop(thread_id, None)
                 elif thread_id and "seq" in entry and entry["method"] not in BROADCAST:

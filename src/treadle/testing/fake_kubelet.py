@@ -193,8 +193,9 @@ class Kubelet:
         for each in container["env"]:
             if "value" in each:
                 env[each["name"]] = places(each["value"])
-        texts = [*container["command"], *container["args"]]
-        argv = [places(re.sub(r"\$\((\w+)\)", lambda m: env[m[1]], text)) for text in texts]
+        args = [re.sub(r"\$\((\w+)\)", lambda m: env[m[1]], text) for text in container["args"]]
+        # The image is this machine, so its programs lie where they lie, be it below a mount.
+        argv = [*container["command"], *map(places, args)]
         process = await spawn(argv, env={**self._env, **env}, cwd=self._folder)
         self._processes[pod] = process
         self.logs[pod] = deque(maxlen=LOG_LINES)
@@ -241,7 +242,8 @@ class Kubelet:
                 self._fill(here, volume["secret"])
 
         def translate(text: str) -> str:
-            text = self.aliases.get(text, text)
+            if text in self.aliases:
+                return self.aliases[text]
             for at in sorted(places, key=len, reverse=True):
                 if text == at or text.startswith(f"{at}/"):
                     return places[at] + text[len(at) :]
