@@ -93,6 +93,8 @@ async def test_a_turn_is_steered_interrupted_and_its_run_cancelled(
     running = asyncio.create_task(work.go("missing-terminal", one_shot=False))
     await page.open(f"{fleet.url}/console/#{work.run_id}")
     await page.until(seen("#state", "running"))
+    # A turn that is only about to begin takes no words yet.
+    await work.until(lambda event: event.payload.get("phase") == "active-turn-control-ready")
     await page.type("#words", "go left")
     await page.click("#steer")
     await page.until(seen("#timeline", "steered: go left"))
