@@ -38,6 +38,8 @@ async def test_all_files_are_served_without_a_token_under_a_strict_policy(
             assert answer.headers["x-content-type-options"] == "nosniff"
         moved = await lab.http.get("/console")
         assert (moved.status_code, moved.headers["location"]) == (308, "/console/")
+        opened = await lab.http.get("/")
+        assert (opened.status_code, opened.headers["location"]) == (307, "/console/")
 
 
 @pytest.mark.parametrize("name", ["other.js", "..%2Fhttp%2Fserver.py", "%2e%2e%2frecords.py"])

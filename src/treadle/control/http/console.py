@@ -43,9 +43,10 @@ async def show_file(request: Request) -> Response:
 
 
 async def redirect(request: Request) -> Response:
-    """`GET /console`: the page's own address ends with a slash."""
-    del request
-    return RedirectResponse("/console/", 308)
+    """`GET /console`, and `GET /` for who opens the manager's address in a browser."""
+    # Another page may stand at `/` one day, so a browser is not to remember this one for ever.
+    status = 308 if request.url.path == "/console" else 307
+    return RedirectResponse("/console/", status)
 
 
 @cache
@@ -54,6 +55,7 @@ def _read(name: str) -> bytes:
 
 
 ROUTES = [
+    Route("/", redirect, methods=["GET"]),
     Route("/console", redirect, methods=["GET"]),
     Route("/console/", show_file, methods=["GET"]),
     Route("/console/{name}", show_file, methods=["GET"]),
