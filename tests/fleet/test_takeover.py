@@ -33,6 +33,19 @@ asyncio.run(run_once(RunnerOptions(**json.loads(sys.argv[1]))))
 """
 
 
+def pool_options(fleet: Fleet, mode: str | None, **more: Any) -> RunnerOptions:
+    """Those of a runner whose backend is the fake one, in its usual mode or in another."""
+    env = {"PYTHONPATH": SOURCE} | ({"AGENTRUN_FAKE_CODEX_MODE": mode} if mode else {})
+    return RunnerOptions(
+        manager_url=fleet.url,
+        codex_command=sys.executable,
+        codex_args=FAKE_ARGS,
+        codex_home=str(fleet.codex_home),
+        env=env,
+        **more,
+    )
+
+
 def is_tool_start(event: Event) -> bool:
     return event.type == "tool_call"
 
@@ -246,15 +259,7 @@ async def test_a_cancelled_runner_gives_the_run_back_at_once(fleet: Fleet) -> No
 async def test_a_live_runner_that_is_reported_gone_stops_and_starts_anew(fleet: Fleet) -> None:
     """A false report costs it the run, and the run never has two owners."""
     work = await fleet.create("falsely reported")
-    options = RunnerOptions(
-        manager_url=fleet.url,
-        runner_id="alive",
-        lease_ms=900,
-        codex_command=sys.executable,
-        codex_args=FAKE_ARGS,
-        codex_home=str(fleet.codex_home),
-        env={"PYTHONPATH": SOURCE, "AGENTRUN_FAKE_CODEX_MODE": "missing-terminal"},
-    )
+    options = pool_options(fleet, "missing-terminal", runner_id="alive", lease_ms=900)
     registered: list[Registration] = []
     stop = asyncio.Event()
     serving = asyncio.create_task(serve(options, stop, registered=registered.append))
@@ -294,14 +299,7 @@ async def test_a_serving_runner_that_breaks_ends_its_turns_and_fails(
     fleet: Fleet, monkeypatch: Any
 ) -> None:
     work = await fleet.create("at work")
-    options = RunnerOptions(
-        manager_url=fleet.url,
-        runner_id="broken",
-        codex_command=sys.executable,
-        codex_args=FAKE_ARGS,
-        codex_home=str(fleet.codex_home),
-        env={"PYTHONPATH": SOURCE, "AGENTRUN_FAKE_CODEX_MODE": "slow-tool-events"},
-    )
+    options = pool_options(fleet, "slow-tool-events", runner_id="broken")
     stop = asyncio.Event()
     serving = asyncio.create_task(serve(options, stop, max_runs=3))
     await work.until(lambda e: e.payload.get("phase") == "active-turn-control-ready")
@@ -344,14 +342,7 @@ async def test_a_run_that_stays_held_is_left_alone(fleet: Fleet) -> None:
 
 async def test_a_serving_runner_takes_runs_from_the_pool(fleet: Fleet) -> None:
     works = [await fleet.create(f"pool {number}") for number in range(3)]
-    options = RunnerOptions(
-        manager_url=fleet.url,
-        codex_command=sys.executable,
-        codex_args=FAKE_ARGS,
-        codex_home=str(fleet.codex_home),
-        env={"PYTHONPATH": SOURCE},
-        idle_timeout_ms=20,
-    )
+    options = pool_options(fleet, None, idle_timeout_ms=20)
     stop = asyncio.Event()
     serving = asyncio.create_task(serve(options, stop, max_runs=2))
     for work in works:
@@ -365,13 +356,7 @@ async def test_a_serving_runner_takes_runs_from_the_pool(fleet: Fleet) -> None:
 async def test_a_stopping_pool_finishes_the_turn_at_work_and_starts_no_other(fleet: Fleet) -> None:
     work = await fleet.create("at work")
     queued = await fleet.client.post_command(work.run_id, "turn", {"prompt": "later"})
-    options = RunnerOptions(
-        manager_url=fleet.url,
-        codex_command=sys.executable,
-        codex_args=FAKE_ARGS,
-        codex_home=str(fleet.codex_home),
-        env={"PYTHONPATH": SOURCE, "AGENTRUN_FAKE_CODEX_MODE": "slow-tool-events"},
-    )
+    options = pool_options(fleet, "slow-tool-events")
     stop = asyncio.Event()
     serving = asyncio.create_task(serve(options, stop))
     await work.until(lambda e: e.payload.get("phase") == "active-turn-control-ready")
@@ -386,15 +371,7 @@ async def test_a_stopping_pool_finishes_the_turn_at_work_and_starts_no_other(fle
 async def test_a_drained_runner_ends_the_turn_at_work_and_then_itself(fleet: Fleet) -> None:
     work = await fleet.create("at work")
     queued = await fleet.client.post_command(work.run_id, "turn", {"prompt": "later"})
-    options = RunnerOptions(
-        manager_url=fleet.url,
-        runner_id="drained",
-        lease_ms=600,
-        codex_command=sys.executable,
-        codex_args=FAKE_ARGS,
-        codex_home=str(fleet.codex_home),
-        env={"PYTHONPATH": SOURCE, "AGENTRUN_FAKE_CODEX_MODE": "slow-tool-events"},
-    )
+    options = pool_options(fleet, "slow-tool-events", runner_id="drained", lease_ms=600)
     serving = asyncio.create_task(serve(options, asyncio.Event()))
     await work.until(lambda e: e.payload.get("phase") == "active-turn-control-ready")
     runner = await fleet.client.drain_runner("drained")

@@ -281,7 +281,7 @@ def item_id(item: StoredItem) -> str:
 def with_times(
     item: StoredItem, started_at_ms: int | None, completed_at_ms: int | None
 ) -> StoredItem:
-    """An item that says when it began and ended, as far as that is known."""
+    """An item that says when it began and ended, as far as that is known: the same one if ours."""
     if isinstance(item, Item):
         if started_at_ms is not None:
             item.started_at_ms = started_at_ms

@@ -1,7 +1,6 @@
 """Model clients by provider: one connection pool and one client per distinct provider."""
 
 import asyncio
-import importlib
 from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,7 +81,13 @@ async def load_for_turns(provider: ProviderConfig) -> None:
     """
     await give_way()
     if not (provider.base_url or "").startswith(CASSETTE_SCHEME):
-        await asyncio.to_thread(importlib.import_module, "aiohttp")
+        await asyncio.to_thread(_load_transport)
+
+
+def _load_transport() -> None:
+    from treadle.engine.model.transport import load_library
+
+    load_library()
 
 
 def _player(url: str) -> "CassettePlayer":

@@ -229,6 +229,13 @@ class _HttpAnswer:
             self._response.close()
 
 
+def load_library() -> None:
+    """Load what requests are made with, ahead of the first one; blocks for some 90 ms."""
+    import aiohttp
+
+    del aiohttp
+
+
 def _open_session() -> "aiohttp.ClientSession":
     import aiohttp
 

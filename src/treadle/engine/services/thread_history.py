@@ -5,7 +5,7 @@ texts that clients hand back as they are.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -17,6 +17,7 @@ from treadle.domain.items import (
     Shape,
     StoredItem,
     UserMessage,
+    item_id,
     times_of,
 )
 from treadle.domain.turns import ItemsView, Turn
@@ -94,7 +95,7 @@ class Histories:
         rows = [entry for turn in turns if turn_id in (None, turn.id) for entry in _entries(turn)]
 
         def cursor(entry: ItemEntry) -> Cursor:
-            return Cursor(thread_id=thread_id, turn_id=entry.turn_id, item_id=_id(entry.item))
+            return Cursor(thread_id=thread_id, turn_id=entry.turn_id, item_id=item_id(entry.item))
 
         return _page(rows, cursor, request)
 
@@ -106,7 +107,7 @@ class Histories:
             raise Refused(f"itemIds must contain 1 to {MAX_READ_ITEMS} IDs")
         turns = await self._threads.turns(thread_id, "thread/items/read")
         entries = [entry for turn in turns if turn.id == turn_id for entry in _entries(turn)]
-        return [entry for entry in entries if _id(entry.item) in item_ids]
+        return [entry for entry in entries if item_id(entry.item) in item_ids]
 
 
 def page_of_turns(
@@ -134,7 +135,7 @@ def backwards_cursors(thread_id: str, turns: list[Turn]) -> tuple[str | None, st
     item = Cursor(
         thread_id=thread_id,
         turn_id=newest.id,
-        item_id=_id(newest.items[-1]),
+        item_id=item_id(newest.items[-1]),
         include_anchor=True,
     )
     return cursor_text(last), cursor_text(item)
@@ -158,12 +159,6 @@ def _entries(turn: Turn) -> Iterable[ItemEntry]:
         yield ItemEntry(turn_id=turn.id, item=item, started_at_ms=began, completed_at_ms=ended)
     for item in turn.partial_items or ():
         yield ItemEntry(turn_id=turn.id, item=item, partial=True)
-
-
-def _id(item: StoredItem) -> str:
-    if isinstance(item, dict):
-        return str(cast("dict[str, Any]", item).get("id", ""))
-    return str(getattr(item, "id", ""))
 
 
 def _viewed(turn: Turn, view: ItemsView) -> Turn:

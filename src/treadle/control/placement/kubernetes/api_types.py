@@ -46,10 +46,19 @@ class JobStatus(ApiObject, frozen=True):
     start_time: datetime | None = None
 
 
-class Job(ApiObject, frozen=True):
-    """A Job."""
+class Named(ApiObject, frozen=True):
+    """What all objects of the cluster have."""
 
     metadata: Meta
+
+    def label(self, name: str) -> str | None:
+        """A label's value."""
+        return (self.metadata.labels or {}).get(name)
+
+
+class Job(Named, frozen=True):
+    """A Job."""
+
     spec: JobSpec = JobSpec()
     status: JobStatus = JobStatus()
 
@@ -67,10 +76,6 @@ class Job(ApiObject, frozen=True):
     def is_leaving(self) -> bool:
         """Whether it was deleted and only waits for something to let it go."""
         return self.metadata.deletion_timestamp is not None
-
-    def label(self, name: str) -> str | None:
-        """A label's value."""
-        return (self.metadata.labels or {}).get(name)
 
 
 class Waiting(ApiObject, frozen=True):
@@ -112,10 +117,9 @@ class PodStatus(ApiObject, frozen=True):
     container_statuses: list[ContainerStatus] | None = None
 
 
-class Pod(ApiObject, frozen=True):
+class Pod(Named, frozen=True):
     """A pod."""
 
-    metadata: Meta
     status: PodStatus = PodStatus()
 
     @property
@@ -126,10 +130,6 @@ class Pod(ApiObject, frozen=True):
     def condition(self, name: str) -> Condition | None:
         """A condition, whatever its status."""
         return next((each for each in self.status.conditions or () if each.type == name), None)
-
-    def label(self, name: str) -> str | None:
-        """A label's value."""
-        return (self.metadata.labels or {}).get(name)
 
 
 class PodEvent(ApiObject, frozen=True):

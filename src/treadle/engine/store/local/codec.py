@@ -489,11 +489,4 @@ def _error_of(payload: Json) -> TurnError | None:
 
 def _tokens(entry: Any) -> TokenUsage:
     counts = cast("Json", entry or {})
-    return TokenUsage(
-        total_tokens=counts.get("total_tokens", 0),
-        input_tokens=counts.get("input_tokens", 0),
-        cached_input_tokens=counts.get("cached_input_tokens", 0),
-        cache_write_input_tokens=counts.get("cache_write_input_tokens", 0),
-        output_tokens=counts.get("output_tokens", 0),
-        reasoning_output_tokens=counts.get("reasoning_output_tokens", 0),
-    )
+    return TokenUsage(**{name: counts.get(name, 0) for name in TokenUsage.__struct_fields__})

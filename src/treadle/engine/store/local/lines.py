@@ -15,16 +15,21 @@ NOTHING = msgspec.Raw()
 """The payload of a line that has none."""
 
 
-class Line(msgspec.Struct, gc=False):
+class _Envelope(msgspec.Struct, kw_only=True, gc=False):
+    """What lines of all kinds may have."""
+
+    timestamp: str | None = None
+    ordinal: int | None = None
+    echo: bool = False
+    """Written for older readers only: the same fact is on another line."""
+
+
+class Line(_Envelope, gc=False):
     """One line as it lies in a file; absent parts are None."""
 
     type: str | None = None
     payload: msgspec.Raw = NOTHING
-    timestamp: str | None = None
-    ordinal: int | None = None
     turn_id: str | None = None
-    echo: bool = False
-    """Written for older readers only: the same fact is on another line."""
 
 
 class UserSaid(msgspec.Struct, tag="user_message", gc=False):
@@ -132,32 +137,23 @@ Event = UserSaid | AgentSaid | ItemCompleted | TaskStarted | TaskComplete | Toke
 """The events that logs consist of for the most part."""
 
 
-class ItemLine(msgspec.Struct, tag="response_item", gc=False):
+class ItemLine(_Envelope, tag="response_item", gc=False):
     """A line with an item of the model."""
 
     payload: msgspec.Raw
-    timestamp: str | None = None
-    ordinal: int | None = None
     turn_id: str | None = None
-    echo: bool = False
 
 
-class EventLine(msgspec.Struct, tag="event_msg", gc=False):
+class EventLine(_Envelope, tag="event_msg", gc=False):
     """A line with a frequent event."""
 
     payload: Event
-    timestamp: str | None = None
-    ordinal: int | None = None
-    echo: bool = False
 
 
-class ContextLine(msgspec.Struct, tag="turn_context", gc=False):
+class ContextLine(_Envelope, tag="turn_context", gc=False):
     """A line with the settings of a turn."""
 
     payload: msgspec.Raw
-    timestamp: str | None = None
-    ordinal: int | None = None
-    echo: bool = False
 
 
 FrequentLine = ItemLine | EventLine | ContextLine
@@ -200,18 +196,7 @@ def usage_of(event: TokenCount) -> ThreadTokenUsage | None:
     if info is None:
         return None
     return ThreadTokenUsage(
-        total=_counts(info.total_token_usage),
-        last=_counts(info.last_token_usage),
+        total=TokenUsage(**msgspec.structs.asdict(info.total_token_usage)),
+        last=TokenUsage(**msgspec.structs.asdict(info.last_token_usage)),
         model_context_window=info.model_context_window,
-    )
-
-
-def _counts(told: Tokens) -> TokenUsage:
-    return TokenUsage(
-        total_tokens=told.total_tokens,
-        input_tokens=told.input_tokens,
-        cached_input_tokens=told.cached_input_tokens,
-        cache_write_input_tokens=told.cache_write_input_tokens,
-        output_tokens=told.output_tokens,
-        reasoning_output_tokens=told.reasoning_output_tokens,
     )
